@@ -21,7 +21,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 # A host object is opaque to its user: only the host that made it looks inside.
 HostSemaphore = Any
@@ -55,7 +58,17 @@ class LiveObjects:
 
 
 class HostOps(ABC):
-    """One method per LKL host operation."""
+    """One method per LKL host operation.
+
+    Attributes:
+        foreign_threads_run_kernel: whether an OS thread that this host did not create may block in its operations, and
+            so run kernel code on its own stack. If not, it can only post requests.
+        on_interrupt: called at once with an exception that a signal handler raised while a host thread slept in
+            `sem_down`; whoever sets it owns the exception. Without it, the exception is raised when the sleep is over.
+    """
+
+    foreign_threads_run_kernel: bool = False
+    on_interrupt: Callable[[BaseException], None] | None = None
 
     # -- semaphores
 
@@ -124,6 +137,13 @@ class HostOps(ABC):
     @abstractmethod
     def thread_equal(self, a: int, b: int) -> bool:
         """Whether two tids are the same thread."""
+
+    @abstractmethod
+    def thread_stack(self, tid: int) -> FrameType | None:
+        """The innermost Python frame of a thread that is blocked, or of a running one of another OS thread.
+
+        LKL's gives base and size of the calling thread's stack, which Python does not have.
+        """
 
     @abstractmethod
     def gettid(self) -> int:

@@ -1,0 +1,148 @@
+"""How a task gets, keeps and gives up an execution context.
+
+The kernel calls down through `Arch`; the architecture calls up through `KernelEntry`, which the kernel passes in at
+boot, as rump kernels pass their upcalls to the hypervisor. Neither layer imports the other.
+
+The switch itself is not a method of `Arch`. Each task carries `switch_to`, a callable that suspends the caller and
+resumes that task, because `arch.switch_to(prev, next)` would cost a Python call more than the `greenlet.switch` behind
+it, a fifth of the whole context switch. Its contract is that of Linux's switch_to(prev, next, last):
+
+- `entry.current` is set to the task that is resumed before its `switch_to` is called;
+- `next.switch_to(prev)` returns, in the task that called it, when somebody resumes that task; what it returns is the
+  task that really ran before (rule 29), which is not the local `prev` as soon as three tasks take part;
+- for a task that never ran, it starts `entry.ret_from_fork(last)` on a context of its own.
+
+A task ends when `ret_from_fork` returns. It returns the task to run next, and the architecture goes there without
+coming back: what is left of the dead task's stack belongs to nobody.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextvars import Context
+    from types import FrameType
+
+    from lkl_green.host.ops import HostSemaphore, JmpBuf
+
+# Thread flags, numbered as in LKL (v7).
+TIF_SCHED_JB = 1 << 10  # the next switch away from this task ends in a long jump instead of a sleep
+TIF_HOST_THREAD = 1 << 11  # the task runs on a thread of the application, which it does not own
+
+
+class ThreadInfo:
+    """The architecture's part of a task (Linux: `struct thread_info` and `task->thread`).
+
+    Attributes:
+        switch_to: suspends the caller and resumes this task; see the module's essay.
+        context: the context variables the task starts with; None once it has started.
+        thread_flags: TIF_* bits.
+        tid: the host thread that runs the task; 0 where the architecture needs none.
+        sched_sem: the host semaphore on which the task sleeps while it is switched out.
+        sched_jb: where the host thread of a host task goes back to when the task sleeps for good.
+        prev_sched: the task that ran before this one was resumed last (UML's rule, rule 41).
+        dead: set by `release_thread`; the host thread ends as soon as it sees it.
+    """
+
+    __slots__ = ("context", "dead", "prev_sched", "sched_jb", "sched_sem", "switch_to", "thread_flags", "tid")
+
+    switch_to: Callable[[Any], Any]
+    context: Context | None
+    thread_flags: int
+    tid: int
+    sched_sem: HostSemaphore | None
+    sched_jb: JmpBuf | None
+    prev_sched: ThreadInfo | None
+    dead: bool
+
+
+class KernelEntry(Protocol):
+    """What the architecture calls in the kernel."""
+
+    current: Any
+
+    def ret_from_fork(self, last: Any, /) -> Any:
+        """Run the current task from its first instruction to its death; the task to run next."""
+
+    def schedule_tail(self, last: Any, /) -> None:
+        """Finish a switch in a task that did not come out of `schedule()`."""
+
+    def schedule(self) -> None:
+        """Give up the CPU."""
+
+    def interrupted(self, error: BaseException, /) -> None:
+        """A signal handler raised `error` while a host thread slept: leave `lkl_run()` with it soon."""
+
+
+class Arch(ABC):
+    """One way of giving tasks their execution contexts."""
+
+    name: str
+
+    @abstractmethod
+    def threads_init(self, swapper: ThreadInfo, entry: KernelEntry) -> None:
+        """Boot: the calling context becomes that of `swapper`. Raises OSError(ENOMEM), leaving nothing allocated."""
+
+    @abstractmethod
+    def threads_cleanup(self) -> None:
+        """Every task but swapper is gone: give back what `threads_init` and the pools hold."""
+
+    @abstractmethod
+    def alloc_thread_info(self, task: ThreadInfo) -> None:
+        """Allocate what a task needs before it can be given a context. Raises OSError(ENOMEM)."""
+
+    @abstractmethod
+    def copy_thread(self, task: ThreadInfo) -> None:
+        """Arrange for the newborn to be resumed in `ret_from_fork`. Raises OSError(ENOMEM)."""
+
+    @abstractmethod
+    def free_thread_info(self, task: ThreadInfo) -> None:
+        """Undo `alloc_thread_info` for a task that never got a context."""
+
+    @abstractmethod
+    def release_thread(self, task: ThreadInfo) -> None:
+        """Take the context of a dead task, or of one that never ran, away. Never called on its own stack (rule 44)."""
+
+    @abstractmethod
+    def enter(self) -> None:
+        """`lkl_run()` begins: the caller becomes the context of `swapper`."""
+
+    @abstractmethod
+    def leave(self) -> None:
+        """`lkl_run()` ends: no kernel code runs until the next `enter`."""
+
+    @abstractmethod
+    def switch_from_idle(self, next: ThreadInfo) -> ThreadInfo:
+        """Resume `next` from the context of `swapper`; returns the last task when `swapper` is resumed."""
+
+    @abstractmethod
+    def runs_current(self) -> bool:
+        """Whether the caller's context is that of the current task, swapper's not counted."""
+
+    @abstractmethod
+    def os_thread_of(self, task: ThreadInfo) -> int:
+        """The `threading.get_ident()` of the OS thread that runs the current task `task`."""
+
+    @abstractmethod
+    def stack_of(self, task: ThreadInfo) -> FrameType | None:
+        """The innermost frame of a task that is switched out; None if it never ran."""
+
+    # -- host tasks: the tasks of OS threads that call lkl_syscall()
+
+    def can_borrow(self) -> bool:
+        """Whether a foreign OS thread may run kernel code itself, as its host task (LKL's way)."""
+        return False
+
+    def borrow(self, task: ThreadInfo, call: Callable[[Any], Any]) -> None:
+        """Be host task `task` on the calling OS thread, from its being scheduled to its going to sleep.
+
+        `call(last)` runs as the current task; it returns None, or the task to run next if the host task has died.
+        """
+        raise NotImplementedError
+
+    def orphan_thread(self, task: ThreadInfo) -> None:
+        """The OS thread that a host task borrowed has ended: give the task a context on which it can exit."""
+        raise NotImplementedError

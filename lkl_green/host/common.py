@@ -1,0 +1,567 @@
+"""What both hosts share: thread records, thread-local storage, jump buffers, memory, time, console, the idle doorbell.
+
+A host thread is known by a `HostThread` record. `thread_create` makes one; whoever else calls a host operation is
+*adopted* on its first call and keeps its tid. The end of an adopted OS thread is seen by an object that hangs in a
+`threading.local` and dies with the thread; a TLS destructor runs there, while the thread can still call the host.
+
+The semaphores and mutexes of both hosts are the same two structures, which differ only in what waits in their queues,
+so that misuse is found by the same tests and told in the same words.
+
+The doorbell of `idle_sleep` is one raw lock: ringing is `release()`, sleeping is `acquire()`. A `threading.Event` or
+`Condition` was dropped: their `set()` and `notify()` take a lock, so that a signal handler which interrupts them and
+rings as well waits for itself.
+"""
+
+# ruff: noqa: D102 - HostOps describes the operations.
+
+from __future__ import annotations
+
+import sys
+import threading
+import traceback
+import weakref
+from abc import abstractmethod
+from collections import deque
+from threading import get_ident
+from time import monotonic_ns
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
+
+from lkl_green.errors import HostMisuse, HostPanic, HostThreadExit, LongJump, WrongHostThread
+from lkl_green.host.ops import HostOps, JmpBuf, LiveObjects
+from lkl_green.host.timers import OneShotTimer, TimerThread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+# POSIX: PTHREAD_DESTRUCTOR_ITERATIONS, for destructors that set a value again.
+DESTRUCTOR_ROUNDS = 4
+
+
+def used_after_free(operation: str, what: str) -> HostMisuse:
+    """The error for an operation on something that was freed."""
+    return HostMisuse(
+        f"{operation}: this {what} was freed. Somebody kept a reference to it; free it after its last user has ended"
+    )
+
+
+def _freed_twice(operation: str, what: str) -> HostMisuse:
+    return HostMisuse(f"{operation}: this {what} was freed before. It has two owners; let one of them free it")
+
+
+def not_held(mutex: Mutex) -> HostMisuse:
+    """The error for unlocking a mutex of somebody else, or of nobody."""
+    if mutex.waiters is None:
+        return used_after_free("mutex_unlock", "mutex")
+    state = "is not locked" if mutex.count > 0 else "is held by another thread"
+    return HostMisuse(
+        f"mutex_unlock: this mutex {state}. Unlock in the thread that locked it, once for each time it locked it"
+    )
+
+
+def relocked() -> HostMisuse:
+    """The error for locking a mutex that is not recursive for the second time."""
+    return HostMisuse(
+        "mutex_lock: the calling thread holds this mutex already and would wait for itself. "
+        "Unlock it before, or allocate it with mutex_alloc(recursive=True)"
+    )
+
+
+def negative(operation: str, name: str, value: int) -> HostMisuse:
+    """The error for a number below zero."""
+    return HostMisuse(f"{operation}: {name} is {value}. Probably a subtraction went wrong; it must be 0 or more")
+
+
+def called_by_host_thread(operation: str) -> HostMisuse:
+    """The error for an operation that only the application may call."""
+    return HostMisuse(
+        f"{operation}: called by a host thread, which could not go on afterwards. Call it from the application"
+    )
+
+
+class HostThread:
+    """What a host knows of one thread."""
+
+    __slots__ = ("adopted", "detached", "ended", "joined", "tid")
+
+    def __init__(self, tid: int, adopted: bool) -> None:
+        self.tid = tid
+        self.adopted = adopted
+        self.detached = False
+        self.joined = False
+        self.ended = False
+
+    def __repr__(self) -> str:
+        words = [word for word in ("adopted", "detached", "joined", "ended") if getattr(self, word)]
+        return f"<host thread {self.tid}{''.join(' ' + word for word in words)}>"
+
+
+class Semaphore:
+    """A counting semaphore. A count above 0 means that nobody waits; `waiters` is None once it was freed."""
+
+    __slots__ = ("count", "waiters")
+
+    what = "semaphore"
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.waiters: deque[Any] | None = deque()
+
+    def __repr__(self) -> str:
+        if self.waiters is None:
+            return f"<host {self.what}, freed>"
+        return f"<host {self.what}, count {self.count}, {len(self.waiters)} waiting>"
+
+
+class Mutex(Semaphore):
+    """A semaphore of count 1 that knows who took it: `holder`, set by the holder itself, `depth` times."""
+
+    __slots__ = ("depth", "holder", "recursive")
+
+    what = "mutex"
+
+    def __init__(self, recursive: bool) -> None:
+        super().__init__(1)
+        self.recursive = recursive
+        self.holder: Any = None
+        self.depth = 0
+
+
+class _TlsKey:
+    __slots__ = ("destructor", "freed", "values")
+
+    def __init__(self, destructor: Callable[[Any], None] | None) -> None:
+        self.destructor = destructor
+        self.freed = False
+        self.values: dict[HostThread, Any] = {}
+
+
+class _JumpPoint:
+    __slots__ = ("thread", "valid")
+
+    def __init__(self, thread: HostThread) -> None:
+        self.thread = thread
+        self.valid = True
+
+
+class _ThreadEnd:
+    """Hangs in a `threading.local`; its finaliser runs when the OS thread `ident` ends."""
+
+    __slots__ = ("host", "ident")
+
+    def __init__(self, host: CommonHost[Any], ident: int) -> None:
+        self.host = weakref.ref(host)
+        self.ident = ident
+
+    def __del__(self) -> None:
+        # Another thread, or no host: not the thread ends but the host went away. At exit nobody runs destructors.
+        host = self.host()
+        if host is not None and get_ident() == self.ident and not sys.is_finalizing():
+            host._os_thread_ended(self.ident)
+
+
+ThreadT = TypeVar("ThreadT", bound=HostThread)
+ThingT = TypeVar("ThingT")
+
+
+def _allocate(registry: dict[ThingT, None], make: Callable[[], ThingT]) -> ThingT | None:
+    try:
+        thing = make()
+        registry[thing] = None
+    except MemoryError:
+        return None
+    return thing
+
+
+class CommonHost(HostOps, Generic[ThreadT]):
+    """The part of a host that does not depend on what its threads are."""
+
+    # What ends a host thread without a report.
+    _quiet_exits: tuple[type[BaseException], ...] = (HostThreadExit,)
+
+    def __init__(self, console: Callable[[str], object] | None = None) -> None:
+        self._console = console
+        self._owner: int | None = None
+        self._lock = threading.Lock()
+        self._last_tid = 0
+        self._threads: dict[int, ThreadT] = {}
+        self._by_ident: dict[int, ThreadT] = {}
+        self._at_thread_end = threading.local()
+        # Dicts for their order: reports must not differ from run to run.
+        self._semaphores: dict[Semaphore, None] = {}
+        self._mutexes: dict[Mutex, None] = {}
+        self._keys: dict[_TlsKey, None] = {}
+        self._memory: dict[int, bytearray] = {}
+        self._timers = TimerThread(self.time, self._report)
+        self._doorbell = threading.Lock()
+        self._doorbell.acquire()
+
+    # -- what a host adds
+
+    @abstractmethod
+    def _make_thread(self, tid: int, adopted: bool) -> ThreadT:
+        """Make the host's kind of record."""
+
+    @abstractmethod
+    def _current(self) -> ThreadT:
+        """The calling thread's record; an unknown caller is adopted."""
+
+    def _check(self, operation: str) -> None:
+        """Raise unless the calling OS thread may use semaphores, mutexes and threads now."""
+        if self._owner is None:
+            raise self._refusal(operation)
+
+    def _refusal(self, operation: str) -> HostMisuse | WrongHostThread:
+        if self._owner is None:
+            return HostMisuse(
+                f"{operation}: no kernel uses this host now. Call host_init() first, and nothing after host_cleanup()"
+            )
+        return WrongHostThread(
+            f"{operation}: OS thread {get_ident()} called, but this host belongs to OS thread {self._owner}, which "
+            "called host_init(). Hand the work over to that thread, for example with idle_wake()"
+        )
+
+    # -- life cycle
+
+    def host_init(self) -> None:
+        if self._owner is not None:
+            raise HostMisuse("host_init: a kernel uses this host already. Call host_cleanup() before, or make another")
+        self._doorbell.acquire(blocking=False)
+        ident = get_ident()
+        if ident not in self._by_ident:
+            self._adopt_os_thread()
+        self._owner = ident
+
+    def host_cleanup(self) -> None:
+        self._check_owner("host_cleanup")
+        self._timers.close()
+        self._owner = None
+
+    def _check_owner(self, operation: str) -> None:
+        if get_ident() != self._owner:
+            raise self._refusal(operation)
+        if not self._current().adopted:
+            raise called_by_host_thread(operation)
+
+    def live(self) -> LiveObjects:
+        return LiveObjects(
+            semaphores=len(self._semaphores),
+            mutexes=len(self._mutexes),
+            threads=len(self._threads),
+            tls_keys=len(self._keys),
+            timers=self._timers.count,
+            memory=len(self._memory),
+        )
+
+    # -- semaphores and mutexes: allocation
+
+    def sem_alloc(self, count: int) -> Semaphore | None:
+        self._check("sem_alloc")
+        if count < 0:
+            raise negative("sem_alloc", "count", count)
+        return _allocate(self._semaphores, lambda: Semaphore(count))
+
+    def sem_free(self, sem: Semaphore) -> None:
+        self._check("sem_free")
+        self._check_unused("sem_free", sem)
+        sem.count = 0
+        sem.waiters = None
+        del self._semaphores[sem]
+
+    def mutex_alloc(self, recursive: bool) -> Mutex | None:
+        self._check("mutex_alloc")
+        return _allocate(self._mutexes, lambda: Mutex(recursive))
+
+    def mutex_free(self, mutex: Mutex) -> None:
+        self._check("mutex_free")
+        self._check_unused("mutex_free", mutex)
+        if mutex.count == 0:
+            raise HostMisuse("mutex_free: this mutex is locked. Its holder would unlock what is gone; unlock it first")
+        mutex.count = 0
+        mutex.waiters = None
+        del self._mutexes[mutex]
+
+    def _check_unused(self, operation: str, sem: Semaphore) -> None:
+        if sem.waiters is None:
+            raise _freed_twice(operation, sem.what)
+        if sem.waiters:
+            raise HostMisuse(
+                f"{operation}: {len(sem.waiters)} thread(s) wait for this {sem.what} and could never be woken. "
+                "Wake them and let them leave first"
+            )
+
+    # -- threads: records
+
+    def _record(self, adopted: bool) -> ThreadT:
+        with self._lock:
+            self._last_tid += 1
+            thread = self._make_thread(self._last_tid, adopted)
+            if not adopted:
+                self._threads[thread.tid] = thread
+        return thread
+
+    def _adopt_os_thread(self) -> ThreadT:
+        ident = get_ident()
+        thread = self._by_ident[ident] = self._record(adopted=True)
+        self._at_thread_end.sentinel = _ThreadEnd(self, ident)
+        return thread
+
+    def _os_thread_ended(self, ident: int) -> None:
+        if ident == self._owner:
+            # Its kernel died with it. The system may give this identifier to an unrelated thread.
+            self._owner = None
+        thread = self._by_ident.get(ident)
+        if thread is not None:
+            self._run_destructors(thread)
+            del self._by_ident[ident]
+
+    def _claim_for_join(self, tid: int) -> ThreadT:
+        """The record of a thread that the caller may join; nobody else may from now on."""
+        if tid == 0:
+            raise HostMisuse("thread_join(0): 0 is not a thread but the failure of thread_create(). Check its result")
+        if tid == self.thread_self():
+            raise HostMisuse(f"thread_join({tid}): the calling thread would wait for itself. Join from another thread")
+        with self._lock:
+            thread = self._threads.get(tid)
+            if thread is not None and not thread.detached and not thread.joined:
+                thread.joined = True
+                return thread
+        if not 0 < tid <= self._last_tid:
+            raise HostMisuse(f"thread_join({tid}): no thread ever had this tid. Pass what thread_create() returned")
+        raise HostMisuse(
+            f"thread_join({tid}): this thread was joined before, or it is detached, or thread_create() did not make "
+            "it. Join each thread that thread_create() made once, unless it detaches itself"
+        )
+
+    def _thread_ended(self, thread: ThreadT) -> None:
+        with self._lock:
+            thread.ended = True
+            if thread.detached:
+                self._threads.pop(thread.tid, None)
+
+    def _report_unwound(self, left: list[ThreadT], refused: list[ThreadT]) -> None:
+        """Tell of threads that had not ended at host_cleanup, and forget those that have now."""
+        for thread in left:
+            if thread not in refused:
+                self._threads.pop(thread.tid, None)
+        if left:
+            tids = ", ".join(str(thread.tid) for thread in left)
+            self._report(f"host_cleanup: host thread(s) {tids} had not ended and were told to exit\n")
+        if refused:
+            tids = ", ".join(str(thread.tid) for thread in refused)
+            self._report(f"host_cleanup: host thread(s) {tids} did not exit, and are left as they are\n")
+
+    def thread_detach(self) -> None:
+        thread = self._current()
+        with self._lock:
+            if thread.joined:
+                raise HostMisuse(
+                    f"thread_detach: another thread joins host thread {thread.tid} already. Either join or detach it"
+                )
+            thread.detached = True
+
+    def thread_exit(self) -> NoReturn:
+        if self._current().adopted:
+            raise HostMisuse(
+                "thread_exit: thread_create() did not make the calling thread, so it is not this host's to end. "
+                "Return from its function"
+            )
+        raise HostThreadExit
+
+    def thread_self(self) -> int:
+        return self._current().tid
+
+    def thread_equal(self, a: int, b: int) -> bool:
+        return a == b
+
+    def _os_thread_stack(self, tid: int) -> FrameType | None:
+        for ident, thread in list(self._by_ident.items()):
+            if thread.tid == tid and ident != get_ident():
+                return sys._current_frames().get(ident)
+        return None
+
+    def gettid(self) -> int:
+        return self._current().tid
+
+    def _call(self, fn: Callable[[Any], object], arg: Any) -> BaseException | None:
+        """Call a host thread's function; report what leaves it and return it."""
+        try:
+            fn(arg)
+        except self._quiet_exits:
+            return None
+        except BaseException as exc:
+            self._report_exception(f"host thread {self.thread_self()} ended by an exception")
+            return exc
+        return None
+
+    # -- thread-local storage
+
+    def tls_alloc(self, destructor: Callable[[Any], None] | None = None) -> _TlsKey | None:
+        return _allocate(self._keys, lambda: _TlsKey(destructor))
+
+    def tls_free(self, key: _TlsKey) -> None:
+        if key.freed:
+            raise _freed_twice("tls_free", "TLS key")
+        key.freed = True
+        key.values.clear()
+        del self._keys[key]
+
+    def tls_set(self, key: _TlsKey, data: Any) -> int:
+        if key.freed:
+            raise used_after_free("tls_set", "TLS key")
+        try:
+            key.values[self._current()] = data
+        except MemoryError:
+            return -1
+        return 0
+
+    def tls_get(self, key: _TlsKey) -> Any:
+        if key.freed:
+            raise used_after_free("tls_get", "TLS key")
+        return key.values.get(self._current())
+
+    def _run_destructors(self, thread: ThreadT) -> None:
+        for _ in range(DESTRUCTOR_ROUNDS):
+            ran = [self._run_destructor(key, thread) for key in list(self._keys)]
+            if not any(ran):
+                break
+        for key in list(self._keys):
+            key.values.pop(thread, None)
+
+    def _run_destructor(self, key: _TlsKey, thread: ThreadT) -> bool:
+        if key.destructor is None or key.freed or key.values.get(thread) is None:
+            return False
+        value = key.values.pop(thread)
+        try:
+            key.destructor(value)
+        except self._quiet_exits:
+            pass
+        except BaseException:
+            self._report_exception(f"a TLS destructor of host thread {thread.tid} failed")
+        return True
+
+    # -- jump buffers
+
+    def jmp_buf_set(self, jmp_buf: JmpBuf, fn: Callable[[], object]) -> int:
+        point = _JumpPoint(self._current())
+        jmp_buf.token = point
+        try:
+            fn()
+        except LongJump as jump:
+            if jump.jmp_buf is not point:
+                raise
+            return jump.value
+        finally:
+            point.valid = False
+        return 0
+
+    def jmp_buf_longjmp(self, jmp_buf: JmpBuf, value: int) -> NoReturn:
+        point = jmp_buf.token
+        if not isinstance(point, _JumpPoint) or not point.valid:
+            raise HostMisuse(
+                "jmp_buf_longjmp: no jmp_buf_set() with this buffer is under way: it was never called, or its function "
+                "has returned. Jump only from within that function"
+            )
+        if point.thread is not self._current():
+            raise HostMisuse(
+                f"jmp_buf_longjmp: the buffer was set in host thread {point.thread.tid}, and a thread cannot jump into "
+                "the stack of another. Jump in the thread that called jmp_buf_set()"
+            )
+        raise LongJump(point, value or 1)
+
+    # -- memory
+
+    def mem_alloc(self, size: int) -> bytearray | None:
+        if size < 0:
+            raise negative("mem_alloc", "size", size)
+        try:
+            mem = bytearray(size)
+        except (MemoryError, OverflowError):
+            return None
+        self._memory[id(mem)] = mem
+        return mem
+
+    def mem_free(self, mem: bytearray) -> None:
+        if self._memory.pop(id(mem), None) is None:
+            raise HostMisuse(
+                "mem_free: this memory is not allocated: it was freed before, or mem_alloc() did not make it. "
+                "Free once what mem_alloc() returned"
+            )
+
+    # -- time
+
+    def time(self) -> int:
+        return monotonic_ns()
+
+    def timer_alloc(self, fn: Callable[[Any], None], arg: Any) -> OneShotTimer | None:
+        try:
+            return self._timers.alloc(fn, arg)
+        except MemoryError:
+            return None
+
+    def timer_set_oneshot(self, timer: OneShotTimer, delta_ns: int) -> int:
+        if timer.freed:
+            raise used_after_free("timer_set_oneshot", "timer")
+        if delta_ns < 0:
+            raise negative("timer_set_oneshot", "delta_ns", delta_ns)
+        return self._timers.arm(timer, delta_ns)
+
+    def timer_free(self, timer: OneShotTimer) -> None:
+        if timer.freed:
+            raise _freed_twice("timer_free", "timer")
+        self._timers.free(timer)
+
+    # -- console
+
+    def print(self, text: str) -> None:
+        if self._console is None:
+            sys.stdout.write(text)
+        else:
+            self._console(text)
+
+    def panic(self) -> NoReturn:
+        raise HostPanic("the kernel gave up (host operation panic()). What it printed before says why")
+
+    def _report(self, text: str) -> None:
+        """Print for a caller that must go on, even if the console is broken."""
+        try:
+            self.print(text)
+        except Exception:
+            sys.stderr.write(f"{text}(not on the console, which failed:)\n{traceback.format_exc()}")
+
+    def _report_exception(self, what: str) -> None:
+        self._report(f"{what}:\n{traceback.format_exc()}")
+
+    # -- idle
+
+    def idle_sleep(self, timeout_ns: int | None) -> None:
+        try:
+            if timeout_ns is None:
+                self._doorbell.acquire()
+            elif timeout_ns <= 0:
+                self._doorbell.acquire(blocking=False)
+            else:
+                self._doorbell.acquire(timeout=min(timeout_ns / 1e9, threading.TIMEOUT_MAX))
+        except BaseException:
+            # A signal handler raised, perhaps after the doorbell was heard: ring again, for the next sleep.
+            self.idle_wake()
+            raise
+
+    def idle_wake(self) -> None:
+        # suppress() would do the same in two Python calls more, in which another signal could arrive.
+        try:  # noqa: SIM105
+            self._doorbell.release()
+        except RuntimeError:
+            pass
+
+    # -- exceptions that come while a thread waits
+
+    def _take_interrupt(self, exc: BaseException) -> BaseException | None:
+        """Give an exception to the hook; what is to be raised when the wait is over."""
+        if self.on_interrupt is None:
+            return exc
+        try:
+            self.on_interrupt(exc)
+        except BaseException as from_hook:
+            return from_hook
+        return None

@@ -1,0 +1,316 @@
+"""`ThreadHost`: host threads that are OS threads.
+
+`threading.Semaphore` was dropped: it is not FIFO, and an exception that a signal handler raises in its `acquire()` ends
+the wait. Here each wait is a `_Waiter`: a flag and a raw lock. Whoever grants sets the flag and then releases the lock;
+the waiter believes the flag alone. So the moment between the return of `acquire()` and the next bytecode, in which an
+exception may hide whether the lock was obtained, does not matter: the flag knows.
+
+    An exception that comes while a thread waits is kept until the wait is over, or given to `on_interrupt` at once.
+
+Hence an exception that comes out of `sem_down` or `mutex_lock` (other than HostError) means that it was obtained. What
+cannot be closed in Python is the entry of the function itself: an exception there comes before anything was done.
+
+One lock of the host guards all queues. They are held for a few bytecodes, on one interpreter lock; a lock for each
+semaphore would buy nothing.
+"""
+
+# ruff: noqa: D102 - HostOps describes the operations.
+
+from __future__ import annotations
+
+import contextvars
+import os
+import threading
+from threading import get_ident
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from lkl_green.errors import HostError, HostThreadExit
+from lkl_green.host.common import CommonHost, HostThread, Mutex, Semaphore, not_held, relocked, used_after_free
+
+if TYPE_CHECKING:
+    from collections import deque
+    from collections.abc import Callable
+    from types import FrameType
+
+# How often a thread that blocks again while it is unwound is told to exit, before it is given up.
+UNWIND_TRIES = 8
+UNWIND_TIMEOUT_S = 2.0
+
+
+class _Waiter:
+    """One wait of one thread: `queue` is where it stands, `cancelled` means granted with nothing, `bell` rings once."""
+
+    __slots__ = ("bell", "cancelled", "granted", "queue", "thread")
+
+    def __init__(self, thread: OsThread) -> None:
+        self.thread = thread
+        self.queue: deque[Any] | None = None
+        self.granted = False
+        self.cancelled = False
+        self.bell = threading.Lock()
+        self.bell.acquire()
+
+
+class OsThread(HostThread):
+    """A host thread; `os_thread` is that of a created one, `waiter` is its wait, if it is blocked."""
+
+    __slots__ = ("os_thread", "unwinds", "waiter")
+
+    def __init__(self, tid: int, adopted: bool) -> None:
+        super().__init__(tid, adopted)
+        self.os_thread: threading.Thread | None = None
+        self.waiter: _Waiter | None = None
+        # How often more a wait of this thread is refused, at host_cleanup.
+        self.unwinds = 0
+
+
+class ThreadHost(CommonHost[OsThread]):
+    """The host on which a host thread is an OS thread. All operations work from any OS thread.
+
+    Args:
+        cpu: pin created threads, and the owner from `host_init` to `host_cleanup`, to this CPU, where the system can.
+            As one thread runs at a time, a switch is much cheaper there than one between two CPUs.
+        stack_size: of created threads, in bytes; 0 is the system's default.
+        console: where `print` writes; standard output by default.
+    """
+
+    foreign_threads_run_kernel = True
+
+    def __init__(
+        self, cpu: int | None = None, stack_size: int = 0, console: Callable[[str], object] | None = None
+    ) -> None:
+        super().__init__(console)
+        _check_cpu(cpu)
+        _check_stack_size(stack_size)
+        self._cpu = cpu
+        self._stack_size = stack_size
+        self._cpus_before: set[int] | None = None
+        self._closing = False
+
+    # -- life cycle
+
+    def host_init(self) -> None:
+        super().host_init()
+        if self._cpu is not None and hasattr(os, "sched_getaffinity"):
+            self._cpus_before = os.sched_getaffinity(0)
+            self._pin()
+
+    def host_cleanup(self) -> None:
+        self._check_owner("host_cleanup")
+        self._unwind_all()
+        if self._cpus_before is not None:
+            os.sched_setaffinity(0, self._cpus_before)
+            self._cpus_before = None
+        super().host_cleanup()
+
+    def _pin(self) -> None:
+        if self._cpu is not None and hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, {self._cpu})
+
+    # -- semaphores
+
+    def sem_up(self, sem: Semaphore) -> None:
+        if not self._give(sem):
+            raise used_after_free("sem_up", "semaphore")
+
+    def sem_down(self, sem: Semaphore) -> None:
+        interrupt = self._take(sem, "sem_down")
+        if interrupt is not None:
+            raise interrupt
+
+    # -- mutexes
+
+    def mutex_lock(self, mutex: Mutex) -> None:
+        me = self._current()
+        interrupt = None
+        if mutex.holder is not me:
+            interrupt = self._take(mutex, "mutex_lock")
+            mutex.holder = me
+        elif not mutex.recursive:
+            raise relocked()
+        mutex.depth += 1
+        if interrupt is not None:
+            raise interrupt
+
+    def mutex_unlock(self, mutex: Mutex) -> None:
+        if mutex.holder is not self._current():
+            raise not_held(mutex)
+        mutex.depth -= 1
+        if mutex.depth == 0:
+            mutex.holder = None
+            self._give(mutex)
+
+    # -- giving and taking
+
+    def _give(self, sem: Semaphore) -> bool:
+        """Let the longest waiter go, or count up; whether `sem` exists."""
+        done = False
+        try:
+            with self._lock:
+                if sem.waiters:
+                    # No call between here and release(), so that no signal handler can run in between.
+                    waiter = sem.waiters[0]
+                    waiter.granted = done = True
+                    del sem.waiters[0]
+                    waiter.bell.release()
+                elif sem.waiters is not None:
+                    sem.count += 1
+                    done = True
+        except BaseException:
+            if not done:
+                self._give(sem)
+            raise
+        return done
+
+    def _take(self, sem: Semaphore, operation: str) -> BaseException | None:
+        """Count down, or wait for somebody who gives; an exception to be raised afterwards."""
+        taken = False
+        interrupt = None
+        try:
+            with self._lock:
+                if sem.count > 0:
+                    sem.count -= 1
+                    taken = True
+        except BaseException as exc:
+            interrupt = self._take_interrupt(exc)
+        return interrupt if taken else self._wait(sem, operation, interrupt)
+
+    def _wait(self, sem: Semaphore, operation: str, interrupt: BaseException | None) -> BaseException | None:
+        thread = self._current()
+        waiter = _Waiter(thread)
+        while True:
+            try:
+                if waiter.queue is None:
+                    self._line_up(waiter, sem, operation)
+                while not waiter.granted:
+                    waiter.bell.acquire()
+            except HostError:
+                raise
+            except BaseException as exc:
+                interrupt = self._take_interrupt(exc) or interrupt
+            else:
+                break
+        thread.waiter = None
+        if waiter.cancelled:
+            raise HostThreadExit from interrupt
+        return interrupt
+
+    def _line_up(self, waiter: _Waiter, sem: Semaphore, operation: str) -> None:
+        with self._lock:
+            if sem.waiters is None:
+                raise used_after_free(operation, sem.what)
+            waiter.queue = sem.waiters
+            if sem.count > 0:
+                sem.count -= 1
+                waiter.granted = True
+            elif waiter.thread.unwinds > 0:
+                waiter.thread.unwinds -= 1
+                waiter.cancelled = waiter.granted = True
+            else:
+                waiter.thread.waiter = waiter
+                sem.waiters.append(waiter)
+
+    # -- threads
+
+    def thread_create(self, fn: Callable[[Any], object], arg: Any) -> int:
+        self._check("thread_create")
+        if self._closing:
+            return 0
+        thread = self._record(adopted=False)
+        thread.os_thread = threading.Thread(
+            target=contextvars.copy_context().run,
+            args=(self._thread_main, thread, fn, arg),
+            name=f"lkl-host-{thread.tid}",
+            daemon=True,
+        )
+        try:
+            self._start(thread.os_thread)
+        except (RuntimeError, MemoryError):
+            self._threads.pop(thread.tid, None)
+            return 0
+        return thread.tid
+
+    def _start(self, os_thread: threading.Thread) -> None:
+        if self._stack_size == 0:
+            os_thread.start()
+            return
+        before = threading.stack_size(self._stack_size)
+        try:
+            os_thread.start()
+        finally:
+            threading.stack_size(before)
+
+    def thread_join(self, tid: int) -> int:
+        self._check("thread_join")
+        thread = self._claim_for_join(tid)
+        assert thread.os_thread is not None
+        interrupt = None
+        while thread.os_thread.is_alive():
+            try:
+                thread.os_thread.join()
+            except BaseException as exc:
+                interrupt = self._take_interrupt(exc) or interrupt
+        self._threads.pop(tid, None)
+        if interrupt is not None:
+            raise interrupt
+        return 0
+
+    def _thread_main(self, thread: OsThread, fn: Callable[[Any], object], arg: Any) -> None:
+        ident = get_ident()
+        self._by_ident[ident] = thread
+        try:
+            self._pin()
+            self._call(fn, arg)
+            self._run_destructors(thread)
+        finally:
+            del self._by_ident[ident]
+            self._thread_ended(thread)
+
+    def thread_stack(self, tid: int) -> FrameType | None:
+        return self._os_thread_stack(tid)
+
+    def _make_thread(self, tid: int, adopted: bool) -> OsThread:
+        return OsThread(tid, adopted)
+
+    def _current(self) -> OsThread:
+        return self._by_ident.get(get_ident()) or self._adopt_os_thread()
+
+    # -- the end
+
+    def _unwind_all(self) -> None:
+        """End the threads that are left: each is told to exit where it blocks in a host operation."""
+        self._closing = True
+        with self._lock:
+            left = [thread for thread in self._threads.values() if not thread.ended]
+            for thread in left:
+                self._cancel(thread)
+        deadline = monotonic() + UNWIND_TIMEOUT_S
+        for thread in left:
+            assert thread.os_thread is not None
+            thread.os_thread.join(max(0.0, deadline - monotonic()))
+        refused = [thread for thread in left if not thread.ended]
+        self._closing = False
+        self._report_unwound(left, refused)
+
+    def _cancel(self, thread: OsThread) -> None:
+        thread.unwinds = UNWIND_TRIES
+        waiter = thread.waiter
+        if waiter is not None and not waiter.granted and waiter.queue is not None:
+            waiter.queue.remove(waiter)
+            waiter.cancelled = waiter.granted = True
+            waiter.bell.release()
+
+
+def _check_cpu(cpu: int | None) -> None:
+    if cpu is None or not hasattr(os, "sched_getaffinity"):
+        return
+    allowed = os.sched_getaffinity(0)
+    if cpu not in allowed:
+        raise ValueError(f"cpu={cpu}: this process may not run there. Choose one of {sorted(allowed)}")
+
+
+def _check_stack_size(stack_size: int) -> None:
+    if stack_size:
+        # The only way to ask whether a size is valid is to set it.
+        threading.stack_size(threading.stack_size(stack_size))

@@ -1,0 +1,544 @@
+"""A kernel, put together: what `lkl_start_kernel()` makes and the application holds.
+
+`Kernel` owns every object of a kernel and is the application's side of it: `lkl_run`, `pause`, `lkl_syscall`,
+`lkl_trigger_irq`, `lkl_sys_halt`. It does little itself; the parts know each other through it.
+
+Boot, in the order of init/main.c: the architecture makes the caller swapper (pid 0); swapper forks init (pid 1),
+kthreadd (pid 2) and ksoftirqd (pid 3). None of them runs before the first `lkl_run()`. If the host gives out in
+between, everything is given back and the caller gets the OSError.
+"""
+
+from __future__ import annotations
+
+import errno
+import threading
+import traceback
+from _thread import get_ident
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any
+
+from lkl_green.arch.direct import DirectArch
+from lkl_green.arch.semaphore import SemaphoreArch
+from lkl_green.errors import KernelHalted, KernelPanic, SoftLockup, TaskKilled, TaskUnwind, WrongThread
+from lkl_green.host.clock import Clock, MonotonicClock, VirtualClock
+from lkl_green.host.greenlets import GreenletHost
+from lkl_green.host.ops import HostOps
+from lkl_green.host.threads import ThreadHost
+from lkl_green.kernel.current import current_kernel_var
+from lkl_green.kernel.exec import Exec
+from lkl_green.kernel.exit import Exits
+from lkl_green.kernel.fork import Fork
+from lkl_green.kernel.hosttask import HostTasks
+from lkl_green.kernel.irq import InterruptController
+from lkl_green.kernel.kthread import KThreads
+from lkl_green.kernel.loop import RunLoop, RunStatus, RunUntil
+from lkl_green.kernel.policy import FixedPriority, Policy
+from lkl_green.kernel.printk import KERN_DEBUG, KERN_EMERG, Printk
+from lkl_green.kernel.reboot import DEFAULT_TIMEOUT_S, Reboot
+from lkl_green.kernel.report import KernelStatistics, Reports
+from lkl_green.kernel.sched import Scheduler
+from lkl_green.kernel.signal import SIGKILL, Signals
+from lkl_green.kernel.softirq import Softirqs, TaskletQueue
+from lkl_green.kernel.syscall import (
+    LINUX_REBOOT_CMD_RESTART,
+    LINUX_REBOOT_MAGIC1,
+    LINUX_REBOOT_MAGIC2,
+    NR_reboot,
+    Sys,
+    Syscalls,
+)
+from lkl_green.kernel.task import (
+    HARDIRQ_MASK,
+    PF_KTHREAD,
+    SOFTIRQ_MASK,
+    TASK_IDLE,
+    TASK_RUNNING,
+    PidTable,
+    Task,
+)
+from lkl_green.kernel.timer import Timers
+from lkl_green.kernel.tracepoint import Accounting, Tracepoints
+from lkl_green.kernel.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from lkl_green.arch.base import Arch
+    from lkl_green.kernel.tracepoint import TraceRecord
+
+VERSION = "6.1.0-lkl_green"
+
+
+class Kernel:
+    """One kernel; made by `lkl_start_kernel()`.
+
+    Attributes:
+        name: shown by uname.
+        clock: its time.
+        sys: system calls that raise OSError.
+        halted: whether it has come to its end.
+        init_task: pid 1.
+        init_result: what init returned; valid once halted.
+        open_ended: whether the application may still call in when nothing else can happen.
+    """
+
+    def __init__(
+        self,
+        host: HostOps,
+        switch: str,
+        clock: Clock | None,
+        policy: Policy,
+        *,
+        on_oops: str,
+        name: str,
+        open_ended: bool | None,
+        has_init: bool,
+        watchdog_ns: int | None,
+        loglevel: int,
+    ) -> None:
+        self.name = name
+        self.version = VERSION
+        self.host = host
+        self.clock: Clock = MonotonicClock(host) if clock is None else clock
+        self.on_oops = on_oops
+        self.expects_calls = open_ended is True
+        self.open_ended = (not has_init) if open_ended is None else open_ended
+        self.halting = False
+        self.halted = False
+        self.stopping = False
+        self.panicked: KernelPanic | None = None
+        self.init_result: Any = None
+        self.init_task: Task
+        self._owner = get_ident()
+        self._halted_event = threading.Event()
+
+        self.arch: Arch = DirectArch() if switch == "direct" else SemaphoreArch(host, _CpuHooks(self))
+        self.pids = PidTable()
+        self.printk = Printk(host, self.clock, loglevel)
+        self.fork = Fork(self)
+        swapper = self.fork.fork_idle()
+        swapper.state = TASK_RUNNING
+        self.sched = Scheduler(swapper, policy, self.arch)
+        self.signals = Signals(self)
+        self.exec = Exec(self)
+        self.exits = Exits(self)
+        self.irq = InterruptController(self)
+        self.softirq = Softirqs(self)
+        self.tasklets = TaskletQueue(self.softirq)
+        self.timers = Timers(self)
+        self.kthreads = KThreads(self)
+        self.syscalls = Syscalls(self)
+        self.sys = Sys(self.lkl_syscall)
+        self.loop = RunLoop(self)
+        self.reboot = Reboot(self)
+        self.reports = Reports(self)
+        self.watchdog = Watchdog(self, watchdog_ns)
+        self.host_tasks: HostTasks
+        self._connect()
+
+    def _connect(self) -> None:
+        """Tell the scheduler whom to call."""
+        sched = self.sched
+        sched.at_checkpoint = self.loop.at_checkpoint
+        sched.ret_from_fork = self.fork.ret_from_fork
+        sched.interrupted = self.loop.interrupted
+        sched.on_dead = self.exits.finish_dead
+        sched.on_abandoned = self.reboot.abandon
+
+    # -- boot
+
+    def boot(self, init: Callable[..., Any] | None, args: tuple[Any, ...]) -> None:
+        """Start everything. Raises OSError(ENOMEM), with nothing left allocated."""
+        self.host.host_init()
+        undo: list[Callable[[], None]] = [self.host.host_cleanup]
+        try:
+            self.arch.threads_init(self.sched.swapper, self.sched)
+            undo.append(self.arch.threads_cleanup)
+            self.host_tasks = HostTasks(self)
+            undo.append(self.host_tasks.cleanup)
+            undo.append(self._drop_all)
+            copy_context().run(self._rest_init, init, args)
+            self.watchdog.start()
+        except BaseException:
+            self.halted = True
+            while undo:
+                undo.pop()()
+            raise
+
+    def _rest_init(self, init: Callable[..., Any] | None, args: tuple[Any, ...]) -> None:
+        """Fork the first tasks, in a context in which this kernel is the current one."""
+        current_kernel_var.set(self)
+        self.init_task = self.fork.kernel_thread(self._kernel_init, (init, args), name="init")
+        self.kthreads.kthreadd = self.fork.kernel_thread(self.kthreads.run_kthreadd, name="kthreadd")
+        self.softirq.ksoftirqd = self.kthreads.fork_kthread(self.softirq.run_ksoftirqd, "ksoftirqd/0")
+
+    def _drop_all(self) -> None:
+        for task in self.pids:
+            self.exits.drop_unstarted(task)
+
+    def _kernel_init(self, init_and_args: tuple[Callable[..., Any] | None, tuple[Any, ...]]) -> int:
+        """Thread function of pid 1."""
+        init, args = init_and_args
+        if init is None:
+            self._sleep_for_good()
+        else:
+            self.init_result = init(*args)
+        if self.init_task.flags & PF_KTHREAD:
+            from lkl_green.kernel.fork import do_exit
+
+            do_exit(self.init_result)
+        return 0
+
+    def _sleep_for_good(self) -> None:
+        while True:
+            self.sched.current.state = TASK_IDLE
+            self.sched.schedule()
+
+    def init_exited(self, code: Any) -> None:
+        """Pid 1 has ended; Linux panics, a library powers off."""
+        if self.init_result is None:
+            self.init_result = code
+        self.power_off()
+
+    def power_off(self) -> None:
+        """Halt as soon as the current task gives up the CPU (kernel_power_off())."""
+        self.stopping = True
+        self.sched.leave_soon()
+
+    # -- the application's side
+
+    def lkl_run(
+        self, until: RunUntil = RunUntil.IDLE, max_switches: int | None = None, budget_ns: int | None = None
+    ) -> RunStatus:
+        """Run kernel threads until there is nothing to do.
+
+        Args:
+            until: RunUntil.SWITCH returns at each task switch, and so leaves scheduling the kernel against the
+                application to the application.
+            max_switches: return after so many calls of `schedule()`.
+            budget_ns: return after so much time on the host's clock, at a scheduling point.
+
+        Returns:
+            why it returned, and when the next timer is due.
+
+        Raises:
+            KernelPanic: from the exception of an oops; the kernel has stopped.
+            WrongThread, ReentrantRun, KernelHalted: see there.
+        """
+        return self.loop.run(until, max_switches, budget_ns)
+
+    def pause(self, status: RunStatus | None = None) -> None:
+        """Sleep on the host until an interrupt comes or the next timer is due; virtual time jumps there instead.
+
+        Args:
+            status: what `lkl_run()` returned; unless that is IDLE there is nothing to wait for.
+
+        Raises:
+            Deadlock: the status says that nothing will ever come.
+        """
+        self.loop.pause(status)
+
+    def run(self) -> Any:
+        """`lkl_run()` and `pause()` until the kernel has halted; init's return value.
+
+        An exception halts the kernel before it leaves. Ctrl-C is raised here, not inside a kernel thread.
+        """
+        from lkl_green.kernel.interrupt import sigint_leaves
+
+        try:
+            with sigint_leaves(self.loop):
+                while not self.halted:
+                    self.pause(self.lkl_run())
+        except BaseException:
+            self._halt_quietly()
+            raise
+        return self.init_result
+
+    def lkl_syscall(self, nr: int, *params: Any) -> int:
+        """A system call, raw: an int, or a negative errno.
+
+        From a kernel thread it runs in that thread; from the application in the calling OS thread's host task. From
+        the owner's thread this runs the kernel until the call is done; another OS thread waits until the owner does.
+
+        Raises:
+            Deadlock: the call can never return.
+        """
+        if self.arch.runs_current():
+            return self.syscalls.dispatch(nr, *params)
+        if self.halted:
+            return -errno.ESHUTDOWN
+        if get_ident() == self._owner:
+            return self.host_tasks.syscall_of_owner(nr, params)
+        return self.host_tasks.syscall_of_foreign(nr, params)
+
+    def new_thread_group_leader(self) -> None:
+        """Make the calling OS thread a process of its own in the kernel, before its first system call."""
+        self.host_tasks.new_thread_group_leader()
+
+    def lkl_trigger_irq(self, irq: int) -> int:
+        """Raise an interrupt, from any OS thread or signal handler: 0, -EINVAL, or -ESHUTDOWN."""
+        return self.irq.trigger(irq)
+
+    def lkl_get_free_irq(self, user: str) -> int:
+        """Reserve an interrupt number. Raises OSError(EBUSY) if there is none."""
+        return self.irq.get_free_irq(user)
+
+    def lkl_put_irq(self, irq: int, user: str) -> None:
+        """Give it back."""
+        self.irq.put_irq(irq, user)
+
+    def lkl_is_running(self) -> bool:
+        """Whether the kernel was booted and has neither halted nor panicked."""
+        return not self.halted and self.panicked is None
+
+    def lkl_sys_halt(self, timeout: float = DEFAULT_TIMEOUT_S) -> int:
+        """Halt: take every task down, then give the host everything back.
+
+        Args:
+            timeout: seconds to wait for tasks to end.
+
+        Returns:
+            0; also if the kernel has halted before.
+
+        Raises:
+            HaltTimeout: names the tasks that did not end; the kernel has halted unless this was another thread's call.
+            WrongThread: from another kernel's thread or a signal handler while the kernel runs.
+        """
+        if self.halted:
+            return 0
+        if self.arch.runs_current():
+            return self.syscalls.dispatch(NR_reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, LINUX_REBOOT_CMD_RESTART)
+        self.reboot.timeout_s = timeout
+        if get_ident() != self._owner:
+            return self._halt_from_foreign(timeout)
+        self.loop.check_caller("lkl_sys_halt()")
+        self.panicked, panicked = None, self.panicked
+        self.stopping = True
+        try:
+            self.loop.run(RunUntil.IDLE, None, None)
+        finally:
+            self.panicked = panicked
+            if self.halted:
+                self._halted_event.set()
+        return 0
+
+    def _halt_from_foreign(self, timeout: float) -> int:
+        from lkl_green.errors import HaltTimeout
+
+        self.power_off()
+        self.host.idle_wake()
+        if not self._halted_event.wait(timeout):
+            raise HaltTimeout(
+                f"the kernel was asked to halt, but its owner's thread has not run it within {timeout} s",
+                [repr(task) for task in self.pids],
+            )
+        return 0
+
+    def _halt_quietly(self) -> None:
+        """Halt on the way out of an error, which matters more than what goes wrong here."""
+        try:
+            self.lkl_sys_halt()
+        except Exception as error:
+            self.printk.err(f"halt: {error}")
+
+    def __enter__(self) -> Kernel:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.lkl_sys_halt()
+        else:
+            self._halt_quietly()
+
+    # -- programs
+
+    def register_program(self, path: str, main: Callable[..., int | None]) -> None:
+        """Make a user program executable as `path`: `main(sys, argv, envp) -> int`."""
+        self.exec.register_program(path, main)
+
+    # -- trouble
+
+    def task_died(self, task: Task, error: BaseException) -> Any:
+        """An exception left a task's function; the task's exit code."""
+        if isinstance(error, TaskKilled):
+            return SIGKILL
+        if isinstance(error, Exception | SoftLockup):
+            self.oops(task, error)
+        elif not isinstance(error, TaskUnwind):
+            # KeyboardInterrupt, SystemExit and their like are meant for the application.
+            self.loop.interrupted(error)
+        return -errno.EFAULT
+
+    def oops(self, task: Task, error: BaseException) -> None:
+        """Log an exception that killed a task; with on_oops="panic", or in init, stop the kernel."""
+        self.printk.tainted += 1
+        self.printk.printk(f"Oops: {task.comm}-{task.pid}: {type(error).__name__}: {error}", KERN_EMERG)
+        self.printk.printk("".join(traceback.format_exception(error)), KERN_EMERG)
+        if task.pid == 1:
+            self.panic(f"{type(error).__name__} in init: {error}", error)
+        elif self.on_oops == "panic":
+            self.panic(f"Fatal exception: {type(error).__name__} in {task.comm}-{task.pid}: {error}", error)
+
+    def oops_in_interrupt(self, error: Exception, where: str) -> None:
+        """An exception left an interrupt handler, softirq or timer callback; there is no task to kill."""
+        self.printk.tainted += 1
+        self.printk.printk(f"Oops in {where}: {type(error).__name__}: {error}", KERN_EMERG)
+        self.printk.printk("".join(traceback.format_exception(error)), KERN_EMERG)
+        if self.on_oops == "panic":
+            self.panic(f"Fatal exception in interrupt: {type(error).__name__} in {where}: {error}", error)
+
+    def panic(self, text: str, cause: BaseException | None = None) -> None:
+        """Stop the kernel: `lkl_run()` raises KernelPanic at the next scheduling point."""
+        if self.panicked is not None:
+            return
+        self.panicked = KernelPanic(f"Kernel panic - not syncing: {text}")
+        self.panicked.__cause__ = cause
+        self.printk.printk(str(self.panicked), KERN_EMERG)
+        self.stopping = True
+        self.sched.leave_soon()
+
+    def is_foreign(self) -> bool:
+        """Whether the caller is an OS thread that neither owns the kernel nor runs one of its tasks."""
+        return get_ident() != self._owner and not self.arch.runs_current()
+
+    def check_running(self, what: str) -> None:
+        """Raises KernelHalted if the kernel cannot do it any more, WrongThread from a foreign OS thread."""
+        if not self.lkl_is_running():
+            raise KernelHalted(f"{what} on a kernel that has halted")
+        if self.is_foreign():
+            raise WrongThread(f"{what} from an OS thread that does not own the kernel; use lkl_syscall() there")
+
+    # -- looking inside
+
+    def trace_start(self, capacity: int | None = None, accounting: bool = False) -> Tracepoints:
+        """Start tracing into a new ring.
+
+        Args:
+            capacity: how many records to keep; None keeps all, 0 only counts.
+            accounting: count switches and time per task, too.
+        """
+        trace = (Accounting if accounting else Tracepoints)(self.sched, self.clock, capacity)
+        self.sched.trace = trace
+        return trace
+
+    def trace_stop(self) -> list[TraceRecord]:
+        """Stop tracing; the records."""
+        trace, self.sched.trace = self.sched.trace, None
+        return [] if trace is None else list(trace.records)
+
+    def ps(self) -> str:
+        """A table of the tasks."""
+        return self.reports.ps()
+
+    def dump_stacks(self) -> str:
+        """The stacks of all tasks that are switched out."""
+        return self.reports.dump_stacks()
+
+    def statistics(self) -> KernelStatistics:
+        """Counts since boot."""
+        return self.reports.statistics()
+
+    def __repr__(self) -> str:
+        state = "halted" if self.halted else "panicked" if self.panicked else "running"
+        return f"<Kernel {self.name} {state} arch={self.arch.name} tasks={len(self.pids)}>"
+
+
+class _CpuHooks:
+    """The kernel's answers to the LKL CPU."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+
+    def irqs_disabled(self) -> bool:
+        return self._kernel.sched.current.irqs_disabled
+
+    def in_interrupt(self) -> bool:
+        return bool(self._kernel.sched.current.preempt_count & (HARDIRQ_MASK | SOFTIRQ_MASK))
+
+    def run_irqs(self) -> None:
+        self._kernel.irq.deliver()
+
+    def current_thread_flags(self) -> int:
+        return self._kernel.sched.current.thread_flags
+
+    def single_task_running(self) -> bool:
+        return not self._kernel.sched.policy.nr_running
+
+    def thread_sched_jb(self) -> None:
+        arch = self._kernel.arch
+        assert isinstance(arch, SemaphoreArch)
+        arch.thread_sched_jb()
+
+
+HOSTS: dict[str, type[GreenletHost] | type[ThreadHost]] = {"greenlet": GreenletHost, "thread": ThreadHost}
+SWITCHES = ("direct", "semaphore")
+
+
+def lkl_start_kernel(
+    init: Callable[..., Any] | None = None,
+    *args: Any,
+    host: str | HostOps = "greenlet",
+    switch: str | None = None,
+    clock: str | Clock = "monotonic",
+    policy: Policy | None = None,
+    on_oops: str = "panic",
+    trace: bool = False,
+    name: str = "lkl0",
+    open_ended: bool | None = None,
+    watchdog_s: float | None = None,
+    loglevel: int = KERN_DEBUG,
+) -> Kernel:
+    """Boot a kernel; nothing of it runs before `lkl_run()`.
+
+    Args:
+        init: the function of pid 1, called with `args`; when it returns, the kernel powers off. None: the kernel stays
+            up until `lkl_sys_halt()`.
+        args: its arguments.
+        host: "greenlet", "thread", or host operations of your own.
+        switch: "direct" (greenlets only; the default there) or "semaphore" (LKL's protocol; the default on threads).
+        clock: "monotonic", "virtual", or a Clock.
+        policy: the scheduling policy; FixedPriority by default.
+        on_oops: "panic" stops the kernel when an exception leaves a kernel thread; "kill" goes on without the thread.
+        trace: record trace events from the start, in `kernel.sched.trace`.
+        name: the kernel's name.
+        open_ended: whether the application, or a foreign thread, may call in when nothing else can happen, so that this
+            is no deadlock; by default only without init.
+        watchdog_s: end a task that passes no scheduling point for this long; None: no watchdog.
+        loglevel: messages with a lower level number are printed on the console.
+
+    Raises:
+        ValueError: for arguments that do not fit together.
+        OSError: ENOMEM if the host gives out; nothing is left allocated.
+    """
+    ops = HOSTS[host]() if isinstance(host, str) and host in HOSTS else host
+    if isinstance(ops, str):
+        raise ValueError(f"host={host!r}: use 'greenlet', 'thread' or a HostOps object")
+    if switch is None:
+        switch = "semaphore" if ops.foreign_threads_run_kernel else "direct"
+    if switch not in SWITCHES:
+        raise ValueError(f"switch={switch!r}: use 'direct' or 'semaphore'")
+    if switch == "direct" and ops.foreign_threads_run_kernel:
+        raise ValueError("switch='direct' is greenlet.switch(): it needs host='greenlet'; OS threads use 'semaphore'")
+    if on_oops not in ("panic", "kill"):
+        raise ValueError(f"on_oops={on_oops!r}: use 'panic' or 'kill'")
+    if isinstance(clock, str) and clock not in ("monotonic", "virtual"):
+        raise ValueError(f"clock={clock!r}: use 'monotonic', 'virtual' or a Clock object")
+    kernel = Kernel(
+        ops,
+        switch,
+        VirtualClock() if clock == "virtual" else None if isinstance(clock, str) else clock,
+        FixedPriority() if policy is None else policy,
+        on_oops=on_oops,
+        name=name,
+        open_ended=open_ended,
+        has_init=init is not None,
+        watchdog_ns=None if watchdog_s is None else int(watchdog_s * 1e9),
+        loglevel=loglevel,
+    )
+    if trace:
+        kernel.trace_start()
+    kernel.boot(init, args)
+    return kernel

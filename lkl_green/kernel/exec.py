@@ -1,0 +1,119 @@
+"""User programs: registering, executing and running them.
+
+A user program is a Python callable `main(sys, argv, envp) -> int` registered under a path. It reaches the kernel only
+through `sys`, whose methods are system calls. The "registers" of a user process are what it will run when it next
+enters user mode: an entry point and its arguments; setting them is all that `kernel_execve()` has to do, and the
+return to user mode does the rest, exactly as Al Viro's design has it for pt_regs on the kernel stack (rule 79).
+
+In a process that is in user mode already the frames of the old program are still on the stack. `execve()` leaves them
+by raising ExecImage, and the loop in `userspace()` enters the new program.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Any
+
+from lkl_green.errors import ExecImage, TaskExit
+from lkl_green.kernel.signal import SIGKILL
+from lkl_green.kernel.task import PF_KTHREAD, Task
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from lkl_green.kernel.boot import Kernel
+
+    UserMain = Callable[[Any, list[str], dict[str, str]], int | None]
+
+
+class PtRegs:
+    """What a user process runs when it enters user mode.
+
+    Attributes:
+        pc: the entry point, called as `pc(sys, *args)`; None in a kernel thread.
+        args: its arguments after `sys`.
+        path: the program's path.
+    """
+
+    __slots__ = ("args", "path", "pc")
+
+    def __init__(self, pc: Callable[..., Any] | None, args: tuple[Any, ...], path: str) -> None:
+        self.pc = pc
+        self.args = args
+        self.path = path
+
+
+def user_mode(regs: PtRegs) -> bool:
+    """Whether the registers are those of a program in user mode; false for cleared ones (rule 78)."""
+    return regs.pc is not None
+
+
+class Exec:
+    """The programs of one kernel, and the way into them."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._programs: dict[str, UserMain] = {}
+
+    def register_program(self, path: str, main: UserMain) -> None:
+        """Make `main(sys, argv, envp)` executable as `path`. Raises ValueError for a path that is not absolute."""
+        if not path.startswith("/"):
+            raise ValueError(f"a program's path is absolute: {path!r}")
+        self._programs[path] = main
+
+    def kernel_execve(self, path: str, argv: Sequence[str] = (), envp: Mapping[str, str] | None = None) -> int:
+        """Turn the current kernel thread into a user process (rules 79, 80).
+
+        Returns:
+            0; the caller then returns 0 from its thread function.
+
+        Raises:
+            OSError: ENOENT if there is no such program; EINVAL in a user process, which calls `sys.execve()`.
+        """
+        task = self._kernel.sched.current
+        if not task.flags & PF_KTHREAD:
+            raise OSError(errno.EINVAL, f"{task.comm}-{task.pid} is a user process already")
+        self._do_execve(task, path, argv, envp)
+        return 0
+
+    def execve(self, path: str, argv: Sequence[str], envp: Mapping[str, str] | None) -> None:
+        """Replace the current user program (sys_execve). Raises OSError(ENOENT); does not return otherwise."""
+        self._do_execve(self._kernel.sched.current, path, argv, envp)
+        raise ExecImage
+
+    def _do_execve(self, task: Task, path: str, argv: Sequence[str], envp: Mapping[str, str] | None) -> None:
+        main = self._programs.get(path)
+        if main is None:
+            raise OSError(errno.ENOENT, "no program is registered under this path", path)
+        task.regs = PtRegs(main, (list(argv) or [path], dict(envp or {})), path)
+        task.flags &= ~PF_KTHREAD
+        task.comm = path.rsplit("/", 1)[-1][:15]
+        trace = self._kernel.sched.trace
+        if trace is not None:
+            trace.sched_process_exec(task, path, task.pid)
+        self.mm_release(task)
+
+    def mm_release(self, task: Task) -> None:
+        """The task has left its parent's memory: a vfork() parent may go on."""
+        done, task.vfork_done = task.vfork_done, None
+        if done is not None:
+            done.complete()
+
+    def userspace(self, task: Task) -> int:
+        """Run in user mode until the process exits; its exit code."""
+        sys = self._kernel.syscalls.user(task)
+        while True:
+            self.exit_to_user_mode(task)
+            regs = task.regs
+            assert regs is not None
+            assert regs.pc is not None
+            try:
+                code = regs.pc(sys, *regs.args)
+            except ExecImage:
+                continue
+            return 0 if code is None else int(code)
+
+    def exit_to_user_mode(self, task: Task) -> None:
+        """On the way from the kernel to user mode: SIGKILL is deadly here."""
+        if task.sigpending and self._kernel.signals.fatal_signal_pending(task):
+            raise TaskExit(SIGKILL)

@@ -1,0 +1,228 @@
+"""How tasks are born (kernel/fork.c, after Al Viro's "new execve/kernel_thread design", rules 75 to 83).
+
+All tasks but the first come from one `do_fork()`. What it does depends on who asks:
+
+    kernel_thread(fn, arg)    by a kernel thread: no user registers; fn and arg go through the two arguments that are
+                              passed blindly to copy_thread()
+    clone                     by a user process: a copy of its registers, and where the child starts
+    fork_idle                 a future idle task: never scheduled
+    host task                 the kernel's own: runs what an OS thread of the application asks for
+
+A newborn never "returns from schedule()". It starts in `ret_from_fork`, which makes up for the part of `schedule()`
+after the switch by calling `schedule_tail()`, and then goes one of two ways:
+
+    kernel thread:  schedule_tail()  fn(arg)  --- 0, after kernel_execve() --->  user mode
+    user process:   schedule_tail()  ------------------------------------------>  user mode
+
+`fn` never returns, or returns 0 after `kernel_execve()` has succeeded: anything else is a bug with a name. Nothing has
+to be fooled into staying in the kernel, and nothing jumps.
+"""
+
+from __future__ import annotations
+
+import errno
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any
+
+from lkl_green.errors import BadKernelThread, KernelBug, TaskExit
+from lkl_green.kernel.completion import Completion
+from lkl_green.kernel.exec import PtRegs, user_mode
+from lkl_green.kernel.task import IDLE_PRIO, PF_IDLE, PF_KTHREAD, PF_NEWBORN, Task
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextvars import Context
+
+    from lkl_green.kernel.boot import Kernel
+
+CSIGNAL = 0xFF
+CLONE_VM = 0x100
+CLONE_FS = 0x200
+CLONE_FILES = 0x400
+CLONE_SIGHAND = 0x800
+CLONE_VFORK = 0x4000
+CLONE_PARENT = 0x8000
+CLONE_THREAD = 0x10000
+
+
+class Fork:
+    """Makes the tasks of one kernel."""
+
+    __slots__ = ("_kernel", "_pids")
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._pids = kernel.pids
+
+    # -- the ways in
+
+    def kernel_thread(self, fn: Callable[[Any], Any], arg: Any = None, flags: int = 0, name: str | None = None) -> Task:
+        """Start a kernel thread that calls `fn(arg)` (low level: `kthread_run()` is the public way, rule 81).
+
+        Args:
+            fn: ends in `do_exit()`, or returns 0 after `kernel_execve()`.
+            arg: passed to it.
+            flags: SIGCHLD for a child that `wait4()` collects; CLONE_PARENT, CLONE_VFORK.
+            name: the child's comm; the parent's if left out.
+
+        Raises:
+            OSError: EPERM in a user process (rule 75), EAGAIN without a free pid, ENOMEM, ESHUTDOWN in a halting kernel.
+        """
+        current = self._kernel.sched.current
+        if not current.flags & PF_KTHREAD:
+            raise OSError(errno.EPERM, f"{current.comm}-{current.pid} is a user process: it cannot have kernel threads")
+        return self.do_fork(flags, None, fn, arg, name=name)
+
+    def clone(self, flags: int, entry: Callable[..., Any], args: tuple[Any, ...]) -> Task:
+        """Start a copy of the current user process at `entry` (sys_clone). Raises OSError as `kernel_thread` does."""
+        current = self._kernel.sched.current
+        regs = current_pt_regs(current)
+        if not user_mode(regs):
+            raise KernelBug(f"BUG: {current.comm}-{current.pid} is a kernel thread: kernel threads never do fork()")
+        return self.do_fork(flags, regs, entry, args)
+
+    def fork_idle(self) -> Task:
+        """Make the idle task of a CPU that does not exist yet: it has no pid of its own and never runs (rule 80)."""
+        task = Task(0, "swapper", None)
+        task.flags = PF_KTHREAD | PF_IDLE
+        task.prio = IDLE_PRIO
+        return task
+
+    # -- the one way through
+
+    def do_fork(
+        self,
+        flags: int,
+        regs: PtRegs | None,
+        usp: Any,
+        stack_size: Any,
+        *,
+        name: str | None = None,
+        parent: Task | None = None,
+        thread_flags: int = 0,
+        context: Context | None = None,
+        wake: bool = True,
+    ) -> Task:
+        """Make a task, make it visible, and wake it (rules 75 to 79).
+
+        Args:
+            flags: CLONE_* and, in the low byte, the signal for the parent.
+            regs: the user registers to copy; None for a kernel thread.
+            usp: passed blindly; `fn` or the child's entry point.
+            stack_size: passed blindly; `arg` or the entry point's arguments.
+            name: comm.
+            parent: the current task if left out.
+            thread_flags: TIF_*.
+            context: context variables; a copy of the caller's if left out.
+            wake: False leaves it TASK_NEW.
+        """
+        kernel = self._kernel
+        current = kernel.sched.current
+        if kernel.halting:
+            raise OSError(errno.ESHUTDOWN, "the kernel halts and starts no more tasks")
+        pid = self._pids.alloc()
+        if not pid:
+            raise OSError(errno.EAGAIN, "no free pid")
+        if parent is None:
+            parent = (current.parent or current) if flags & CLONE_PARENT else current
+        task = Task(pid, current.comm if name is None else name[:15], parent)
+        task.exit_signal = flags & CSIGNAL
+        task.thread_flags = thread_flags
+        task.context = copy_context() if context is None else context
+        if flags & CLONE_THREAD:
+            task.tgid = parent.tgid
+        self._inherit(task, current)
+        self._copy_thread(task, regs, usp, stack_size)
+        self._pids.tasks[pid] = task
+        children = parent.children
+        if children is None:
+            children = parent.children = {}
+        children[task] = None
+        sched = kernel.sched
+        if sched.trace is not None:
+            sched.trace.sched_process_fork(current, task)
+        vfork = Completion(kernel, "vfork") if flags & CLONE_VFORK else None
+        task.vfork_done = vfork
+        if wake:
+            sched.wake_up_new_task(task)
+        if vfork is not None:
+            vfork.wait_for_completion()
+        return task
+
+    def _inherit(self, task: Task, current: Task) -> None:
+        if current.flags & PF_IDLE:  # swapper's priority is no one else's
+            task.flags = PF_KTHREAD | PF_NEWBORN
+            return
+        task.flags = current.flags & PF_KTHREAD | PF_NEWBORN
+        task.prio = current.prio
+        task.policy = current.policy
+
+    def _copy_thread(self, task: Task, regs: PtRegs | None, usp: Any, stack_size: Any) -> None:
+        """Set the child's registers, and let the architecture arrange its first switch (rule 78)."""
+        if regs is None:
+            # The child's registers stay cleared: task.regs is None, and user_mode() of that is false.
+            task.fn, task.arg = usp, stack_size
+        else:
+            task.regs = PtRegs(usp, stack_size, regs.path)
+            task.flags &= ~PF_KTHREAD
+        arch = self._kernel.arch
+        arch.alloc_thread_info(task)
+        try:
+            arch.copy_thread(task)
+        except OSError:
+            arch.free_thread_info(task)
+            raise
+
+    # -- the newborn
+
+    def ret_from_fork(self, last: Task) -> Task:
+        """Run the current task from birth to death; the task to run after it."""
+        kernel = self._kernel
+        sched = kernel.sched
+        task = sched.current
+        task.flags &= ~PF_NEWBORN
+        code: Any
+        try:
+            sched.schedule_tail(last)
+            if task.fn is not None:
+                self._ret_from_kernel_thread(task)
+            code = kernel.exec.userspace(task)
+        except TaskExit as exit:
+            code = exit.code
+        except BaseException as error:
+            code = kernel.task_died(task, error)
+        return kernel.exits.exit_task(task, code)
+
+    def _ret_from_kernel_thread(self, task: Task) -> None:
+        """Call fn(arg); come back only for a task that is to proceed to user mode (rules 76, 77)."""
+        fn, arg = task.fn, task.arg
+        assert fn is not None
+        task.arg = None
+        result = fn(arg)
+        if task.regs is None or not user_mode(task.regs):
+            raise BadKernelThread(
+                f"BUG: kernel thread {task.comm}-{task.pid}: {getattr(fn, '__qualname__', fn)!s}() returned {result!r} "
+                "without a successful kernel_execve(); end it with do_exit(), or use kthread_run()"
+            )
+        if result:
+            raise BadKernelThread(
+                f"BUG: kernel thread {task.comm}-{task.pid} returned {result!r} after kernel_execve(); it must return 0"
+            )
+
+
+def do_exit(code: Any = 0) -> None:
+    """End the current task (Linux: do_exit()); its `finally` blocks run on the way."""
+    raise TaskExit(code)
+
+
+def current_pt_regs(task: Task) -> PtRegs:
+    """The user registers of the current task, in any system call and in any kernel thread (rule 82)."""
+    regs = task.regs
+    if regs is None:
+        regs = task.regs = PtRegs(None, (), "")
+    return regs
+
+
+def task_pt_regs(task: Task) -> PtRegs:
+    """The user registers of a task that a tracer may look at: one that sleeps or is new (rule 82)."""
+    return current_pt_regs(task)

@@ -1,0 +1,329 @@
+"""Host tasks: the kernel's view of the application's threads that make system calls (rules 48 to 57).
+
+Each OS thread that calls `lkl_syscall()` has one task in the kernel, a thread of init named host0, host1, ...: made at
+its first call, used again for later ones, gone when the OS thread has ended. Which context runs the call differs:
+
+- The owner's OS thread cannot run it itself: its stack is swapper's. Its host task has a context of its own, and the
+  caller runs `lkl_run()` and `pause()` until the call is done.
+- A foreign OS thread borrows its host task, LKL's way, where the architecture can do that (OS threads and semaphores).
+  Elsewhere its call runs in a context of the host task's own, and the thread waits.
+
+The kernel sees the same either way: a task that sleeps uninterruptibly outside of calls, is woken for each, and sleeps
+again. A foreign call is *posted*, and taken in at the kernel's named points like an interrupt. So is the end of a
+foreign thread: its last words are left in the same box, and it does not wait for an answer, because whoever joins it
+may be the one who would have to run the kernel.
+"""
+
+from __future__ import annotations
+
+import errno
+import threading
+from collections import deque
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any
+
+from lkl_green.arch.base import TIF_HOST_THREAD
+from lkl_green.errors import Deadlock, TaskExit, TaskKilled, TaskUnwind
+from lkl_green.kernel.current import current_kernel_var
+from lkl_green.kernel.fork import CLONE_FILES, CLONE_FS, CLONE_SIGHAND, CLONE_THREAD, CLONE_VM
+from lkl_green.kernel.task import TASK_RUNNING, TASK_UNINTERRUPTIBLE
+
+if TYPE_CHECKING:
+    from contextvars import Context
+
+    from lkl_green.kernel.boot import Kernel
+    from lkl_green.kernel.task import Task
+
+THREAD_FLAGS = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_THREAD | CLONE_SIGHAND
+
+# What a host task between two calls waits for; such a task is not deadlocked.
+OUTSIDE = "the application's next system call"
+
+
+class Request:
+    """One system call of the application.
+
+    Attributes:
+        done: whether `result` or `error` is set.
+        answered: released when it is, for a foreign thread that waits.
+    """
+
+    __slots__ = ("answered", "done", "error", "nr", "params", "result")
+
+    def __init__(self, nr: int, params: tuple[Any, ...]) -> None:
+        self.nr = nr
+        self.params = params
+        self.result = 0
+        self.error: BaseException | None = None
+        self.done = False
+        self.answered: threading.Lock | None = None
+
+    def answer(self, result: int, error: BaseException | None = None) -> None:
+        """Set the outcome and let the caller go."""
+        self.result, self.error, self.done = result, error, True
+        if self.answered is not None:
+            self.answered.release()
+
+    def outcome(self) -> int:
+        """The result; raises what the call raised, if that was not an OSError."""
+        if self.error is not None:
+            raise self.error
+        return self.result
+
+
+class HostTask:
+    """An OS thread's side of its host task: the value under its TLS key."""
+
+    __slots__ = ("borrowed", "ended", "new_group", "request", "task")
+
+    def __init__(self, borrowed: bool, new_group: bool) -> None:
+        self.borrowed = borrowed
+        self.new_group = new_group
+        self.ended = False
+        self.request: Request | None = None
+        self.task: Task | None = None
+
+
+class _Post:
+    """What a foreign OS thread leaves for the kernel: a call, or word of its end (`request` is None)."""
+
+    __slots__ = ("accepted", "context", "host_task", "request", "tid")
+
+    def __init__(self, host_task: HostTask, request: Request | None, tid: int) -> None:
+        self.host_task = host_task
+        self.request = request
+        self.tid = tid
+        self.context: Context = copy_context()
+        self.accepted = threading.Lock()
+        self.accepted.acquire()
+
+
+class HostTasks:
+    """The host tasks of one kernel. Raises OSError(ENOMEM) if the host has no TLS key for it."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._posts: deque[_Post] = deque()
+        self._id = 0
+        key = kernel.host.tls_alloc(self._thread_ends)
+        if key is None:
+            raise OSError(errno.ENOMEM, "the host gave no TLS key for host tasks")
+        self._key = key
+
+    # -- the application's side
+
+    def syscall_of_owner(self, nr: int, params: tuple[Any, ...]) -> int:
+        """A call by the application on the owner's OS thread: run the kernel until it is done."""
+        kernel = self._kernel
+        host_task = self._of_this_thread(borrowed=False)
+        try:
+            if host_task.task is None:
+                self._new_host_task(host_task, 0, copy_context())
+        except OSError as error:
+            return -(error.errno or errno.ENOMEM)
+        request = Request(nr, params)
+        self._start(host_task, request)
+        while not request.done:
+            status = kernel.lkl_run()
+            if not request.done and not kernel.halted:
+                if kernel.loop.hopeless(status):
+                    raise Deadlock(kernel.reports.deadlock(f"system call {nr} of the application never returns"))
+                kernel.pause(status)
+        return request.outcome()
+
+    def syscall_of_foreign(self, nr: int, params: tuple[Any, ...]) -> int:
+        """A call by another OS thread: post it and wait."""
+        kernel = self._kernel
+        host_task = self._of_this_thread(borrowed=kernel.arch.can_borrow())
+        request = Request(nr, params)
+        request.answered = threading.Lock()
+        request.answered.acquire()
+        post = _Post(host_task, request, kernel.host.thread_self())
+        if not self._leave(post):
+            return -errno.ESHUTDOWN
+        if host_task.borrowed:
+            post.accepted.acquire()
+            if not request.done:
+                assert host_task.task is not None
+                kernel.arch.borrow(host_task.task, lambda last: self._run_borrowed(host_task, last))
+        request.answered.acquire()
+        return request.outcome()
+
+    def new_thread_group_leader(self) -> None:
+        """Make the calling thread's future host task a process of its own (LKL_TASK_NEW_TGID, rule 51).
+
+        Raises OSError(EBUSY) if it has made a system call already.
+        """
+        if self._kernel.host.tls_get(self._key) is not None:
+            raise OSError(errno.EBUSY, "this thread has a host task already")
+        host_task = self._of_this_thread(borrowed=self._kernel.is_foreign() and self._kernel.arch.can_borrow())
+        host_task.new_group = True
+
+    def _of_this_thread(self, borrowed: bool) -> HostTask:
+        host = self._kernel.host
+        host_task: HostTask | None = host.tls_get(self._key)
+        if host_task is None or (host_task.ended and host_task.task is None):
+            host_task = HostTask(borrowed, False)
+            if host.tls_set(self._key, host_task):
+                raise OSError(errno.ENOMEM, "the host gave no memory for a host task")
+        return host_task
+
+    def _leave(self, post: _Post) -> bool:
+        """Put a post into the box; False if the kernel has halted and will not look any more."""
+        kernel = self._kernel
+        self._posts.append(post)
+        if kernel.halted:
+            self.refuse_all()
+            return False
+        kernel.sched.checkpoint = 0
+        kernel.host.idle_wake()
+        return True
+
+    def _thread_ends(self, host_task: HostTask) -> None:
+        """TLS destructor, on the ending OS thread (rule 53)."""
+        if not self._kernel.halted:
+            self._leave(_Post(host_task, None, 0))
+
+    # -- the kernel's side
+
+    @property
+    def pending(self) -> bool:
+        """Whether posts wait to be taken in."""
+        return bool(self._posts)
+
+    def take_posts(self) -> None:
+        """Take in what foreign threads have left; at a named point of the kernel."""
+        posts = self._posts
+        while posts:
+            post = posts.popleft()
+            if post.request is None:
+                self._end(post.host_task)
+            else:
+                self._accept(post, post.request)
+
+    def _accept(self, post: _Post, request: Request) -> None:
+        host_task = post.host_task
+        try:
+            if host_task.task is None:
+                self._new_host_task(host_task, post.tid, post.context)
+        except OSError as error:
+            request.answer(-(error.errno or errno.ENOMEM))
+        else:
+            assert host_task.task is not None
+            if host_task.borrowed:
+                host_task.task.tid = post.tid  # always refreshed, before the switch (rule 35)
+            self._start(host_task, request)
+        post.accepted.release()
+
+    def _start(self, host_task: HostTask, request: Request) -> None:
+        host_task.request = request
+        task = host_task.task
+        assert task is not None
+        task.waiting_for = None
+        self._kernel.sched.wake_up_process(task)
+
+    def _new_host_task(self, host_task: HostTask, tid: int, context: Context) -> None:
+        """A thread of init, or a process of its own, that sleeps outside the kernel (rules 50, 51)."""
+        kernel = self._kernel
+        context.run(current_kernel_var.set, kernel)
+        task = kernel.fork.do_fork(
+            0 if host_task.new_group else THREAD_FLAGS,
+            None,
+            self._serve,
+            host_task,
+            name=f"host{self._id}",
+            parent=kernel.init_task,
+            thread_flags=TIF_HOST_THREAD if host_task.borrowed else 0,
+            context=context,
+            wake=False,
+        )
+        self._id += 1
+        task.tid = tid or task.tid
+        task.state = TASK_UNINTERRUPTIBLE
+        host_task.task = task
+
+    def _end(self, host_task: HostTask) -> None:
+        """The OS thread of a host task has ended: let the task exit."""
+        host_task.ended = True
+        task = host_task.task
+        if task is None or task.exit_state:
+            return
+        try:
+            if host_task.borrowed:
+                self._kernel.arch.orphan_thread(task)
+        except OSError:
+            self._kernel.printk.warn(f"{task.comm}-{task.pid} stays until halt: no host thread for it to exit on")
+            return
+        self._kernel.sched.wake_up_process(task)
+
+    def outside(self, task: Task) -> bool:
+        """Whether a task is a host task between two calls."""
+        return task.waiting_for is OUTSIDE or (bool(task.thread_flags & TIF_HOST_THREAD) and task.waiting_for is None)
+
+    # -- running calls
+
+    def _serve(self, host_task: HostTask) -> None:
+        """Thread function of a host task that has a context of its own."""
+        sched = self._kernel.sched
+        task = sched.current
+        while not host_task.ended:
+            request = host_task.request
+            if request is not None:
+                self._run(host_task, request)
+            if host_task.ended:
+                break
+            task.waiting_for = OUTSIDE
+            task.state = TASK_UNINTERRUPTIBLE
+            sched.schedule()
+            task.state = TASK_RUNNING
+        raise TaskExit(0)
+
+    def _run(self, host_task: HostTask, request: Request) -> None:
+        """Run one call and answer it, whatever comes out of it."""
+        host_task.request = None
+        try:
+            request.answer(self._kernel.syscalls.dispatch(request.nr, *request.params))
+        except TaskKilled:
+            request.answer(-errno.ESHUTDOWN)
+            raise
+        except TaskUnwind:
+            request.answer(-errno.EINTR)
+            raise
+        except BaseException as error:
+            # A mistake in the caller's arguments is the caller's to see; the host task lives on.
+            request.answer(-errno.EFAULT, error)
+
+    def _run_borrowed(self, host_task: HostTask, last: Any) -> Task | None:
+        """One call on the caller's own OS thread; the task to run next if the host task was taken down in it."""
+        kernel = self._kernel
+        task = host_task.task
+        request = host_task.request
+        assert task is not None
+        assert request is not None
+        try:
+            kernel.sched.schedule_tail(last)
+            self._run(host_task, request)
+        except TaskExit as exit:
+            return kernel.exits.exit_task(task, exit.code)
+        except BaseException as error:
+            if not request.done:
+                request.answer(-errno.ESHUTDOWN)
+            return kernel.exits.exit_task(task, kernel.task_died(task, error))
+        task.waiting_for = OUTSIDE
+        task.state = TASK_UNINTERRUPTIBLE
+        return None
+
+    # -- the end
+
+    def refuse_all(self) -> None:
+        """The kernel has halted: answer whatever is still in the box."""
+        while self._posts:
+            post = self._posts.popleft()
+            if post.request is not None:
+                post.request.answer(-errno.ESHUTDOWN)
+            post.accepted.release()
+
+    def cleanup(self) -> None:
+        """Give the TLS key back."""
+        self.refuse_all()
+        self._kernel.host.tls_free(self._key)

@@ -1,0 +1,243 @@
+"""Interrupts: how the world outside gets the kernel's attention (rules 64 to 74).
+
+An interrupt may be raised by any OS thread, a signal handler included, at any moment. All that happens at that moment
+is: put the number into a set, say so, ring the host's doorbell. No lock is taken, because a signal handler may have
+interrupted the holder. The handler runs later, in the kernel, at one of the *named points*:
+
+        entry to lkl_run(), schedule(), cond_resched(), interrupts enabled again, and idle
+
+They are the same in all configurations, which is why the same program behaves the same in all of them. LKL runs the
+handler in the thread that raised it if the kernel is idle (rule 66); here that thread only leaves the mark.
+
+*Virtual time.* Under a virtual clock a run must not depend on when the host's threads get to run. So what comes from
+outside is held back until the kernel is idle, and whoever hands work to a host thread says so with `irq_expect()`:
+idle then waits for all of it before it looks. Host work takes no virtual time, and its results arrive together.
+
+Triggers of one number that come before it is delivered are one interrupt (rule 70). One pass delivers in ascending
+order (rule 71) what was raised before it began; what its handlers raise waits for the next pass (rule 69).
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from lkl_green.kernel.task import HARDIRQ_MASK, HARDIRQ_OFFSET, SOFTIRQ_MASK
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lkl_green.kernel.boot import Kernel
+
+NR_IRQS = 4096
+
+
+class Irq:
+    """One interrupt line: who reserved it, who handles it, how often it came."""
+
+    __slots__ = ("count", "expected", "handlers", "user")
+
+    def __init__(self, user: str) -> None:
+        self.user = user
+        self.handlers: dict[str, Callable[[int], object]] = {}
+        self.count = 0
+        self.expected = 0
+
+
+class InterruptController:
+    """The interrupt lines of one kernel."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._irqs: dict[int, Irq] = {}
+        self._pending: set[int] = set()
+        # From other OS threads under a virtual clock: held until idle.
+        self._held: set[int] = set()
+        # Completions of expected host work, counted by appending: an append is atomic, a decrement is not.
+        self._arrived: list[int] = []
+        self.nr_irqs = 0
+        self.nr_lost = 0
+
+    # -- lines
+
+    def get_free_irq(self, user: str) -> int:
+        """Reserve the lowest free number, from 1 (rule 64). Raises OSError(EBUSY) if there is none."""
+        for irq in range(1, NR_IRQS):
+            if irq not in self._irqs:
+                self._irqs[irq] = Irq(user)
+                return irq
+        raise OSError(errno.EBUSY, f"all {NR_IRQS - 1} interrupt numbers are taken")
+
+    def put_irq(self, irq: int, user: str) -> None:
+        """Give a number back; for the wrong user a warning and no change (rule 64)."""
+        line = self._irqs.get(irq)
+        if line is None or line.user != user:
+            owner = "nobody" if line is None else line.user
+            self._kernel.printk.warn(f"lkl_put_irq: irq {irq} belongs to {owner}, not to {user}")
+            return
+        del self._irqs[irq]
+        self._pending.discard(irq)
+
+    def request_irq(self, irq: int, handler: Callable[[int], object], name: str) -> None:
+        """Call `handler(irq)` for each delivery (Linux: request_irq()).
+
+        Raises:
+            OSError: EINVAL for a number out of range, EBUSY if `name` handles it already.
+        """
+        self._check(irq)
+        line = self._irqs.setdefault(irq, Irq(name))
+        if name in line.handlers:
+            raise OSError(errno.EBUSY, f"irq {irq} already has a handler named {name!r}")
+        line.handlers[name] = handler
+
+    def free_irq(self, irq: int, name: str) -> None:
+        """Remove the handler. Raises OSError(EINVAL) if there is none of that name."""
+        line = self._irqs.get(irq)
+        if line is None or line.handlers.pop(name, None) is None:
+            raise OSError(errno.EINVAL, f"irq {irq} has no handler named {name!r}")
+        line.expected = 0
+
+    def _check(self, irq: int) -> None:
+        if not 0 < irq < NR_IRQS:
+            raise OSError(errno.EINVAL, f"irq {irq} is not in 1..{NR_IRQS - 1}")
+
+    @property
+    def has_sources(self) -> bool:
+        """Whether an interrupt from outside can come at all: a handler other than the kernel's timer exists."""
+        return any(line.handlers for irq, line in self._irqs.items() if irq != self._kernel.timers.irq)
+
+    # -- raising
+
+    def trigger(self, irq: int) -> int:
+        """Raise an interrupt (lkl_trigger_irq): from any OS thread and from signal handlers; takes no lock.
+
+        Returns:
+            0, -EINVAL for a number out of range (rule 65), or -ESHUTDOWN if the kernel has halted.
+        """
+        if not 0 < irq < NR_IRQS:
+            return -errno.EINVAL
+        kernel = self._kernel
+        if kernel.halted:
+            return -errno.ESHUTDOWN
+        line = self._irqs.get(irq)
+        if line is not None and line.expected:
+            self._arrived.append(irq)
+        if kernel.clock.is_virtual and kernel.is_foreign():
+            self._held.add(irq)
+        else:
+            self._pending.add(irq)
+            kernel.sched.checkpoint = 0
+        kernel.host.idle_wake()
+        return 0
+
+    def raise_local(self, irq: int) -> None:
+        """Mark an interrupt that the kernel itself found, such as a timer that is due."""
+        self._pending.add(irq)
+
+    def irq_expect(self, irq: int) -> None:
+        """Say that a host thread was given work that will end in one trigger of `irq`.
+
+        Under a virtual clock idle waits for it; and a task that waits for it is not deadlocked.
+        """
+        self._check(irq)
+        self._irqs[irq].expected += 1
+
+    @property
+    def expected(self) -> int:
+        """How many triggers are still to come."""
+        while self._arrived:
+            line = self._irqs.get(self._arrived.pop())
+            if line is not None and line.expected:
+                line.expected -= 1
+        return sum(line.expected for line in self._irqs.values())
+
+    # -- delivering
+
+    @property
+    def pending(self) -> bool:
+        """Whether a delivery has something to do now."""
+        return bool(self._pending)
+
+    @property
+    def held(self) -> bool:
+        """Whether something from another OS thread waits for the kernel to be idle."""
+        return bool(self._held)
+
+    def release_held(self) -> None:
+        """The kernel is idle: what came from outside may come in."""
+        if self._held and not self.expected:
+            held = list(self._held)
+            self._held.difference_update(held)
+            self._pending.update(held)
+
+    def deliver(self) -> None:
+        """One pass over the pending interrupts, if the current task has them enabled."""
+        current = self._kernel.sched.current
+        if current.irqs_disabled or current.preempt_count & HARDIRQ_MASK:
+            return
+        # A copy of a set of ints is one atomic step; another OS thread may add meanwhile.
+        batch = sorted(self._pending.copy())
+        self._pending.difference_update(batch)
+        self._run(batch)
+
+    def _run(self, irqs: list[int]) -> None:
+        """irq_enter, the handlers, irq_exit with the softirqs (rule 68)."""
+        kernel = self._kernel
+        task = kernel.sched.current
+        state, task.state = task.state, 0
+        task.preempt_count += HARDIRQ_OFFSET
+        task.irqs_disabled = True
+        kernel.clock.free_reads = True
+        try:
+            for irq in irqs:
+                self._handle(irq)
+        finally:
+            kernel.clock.free_reads = False
+            task.preempt_count -= HARDIRQ_OFFSET
+            task.irqs_disabled = False
+            task.state = state
+        if not task.preempt_count & SOFTIRQ_MASK:
+            kernel.softirq.irq_exit()
+
+    def _handle(self, irq: int) -> None:
+        kernel = self._kernel
+        line = self._irqs.get(irq)
+        if line is None or not line.handlers:
+            self.nr_lost += 1
+            return
+        line.count += 1
+        self.nr_irqs += 1
+        trace = kernel.sched.trace
+        for name, handler in list(line.handlers.items()):
+            if trace is not None:
+                trace.emit("irq_handler_entry", irq, name)
+            try:
+                handler(irq)
+            except Exception as error:
+                kernel.oops_in_interrupt(error, f"interrupt handler {name!r} of irq {irq}")
+            if trace is not None:
+                trace.emit("irq_handler_exit", irq, "handled")
+
+    # -- enabling and disabling
+
+    def local_irq_save(self) -> bool:
+        """Disable interrupts for the current task; the previous state."""
+        task = self._kernel.sched.current
+        disabled = task.irqs_disabled
+        task.irqs_disabled = True
+        return disabled
+
+    def local_irq_restore(self, disabled: bool) -> None:
+        """Restore what `local_irq_save` returned; enabling is a named point (rules 67, 69)."""
+        kernel = self._kernel
+        task = kernel.sched.current
+        was_disabled, task.irqs_disabled = task.irqs_disabled, disabled
+        if disabled or not was_disabled:
+            return
+        if self._pending and task is not kernel.sched.swapper:
+            self.deliver()
+            kernel.sched.preempt_check()
+
+    def statistics(self) -> dict[int, tuple[str, int]]:
+        """Per interrupt number: who uses it and how often it came (/proc/interrupts)."""
+        return {irq: (line.user, line.count) for irq, line in sorted(self._irqs.items())}

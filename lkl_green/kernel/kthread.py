@@ -1,0 +1,266 @@
+"""Kernel threads for everybody: create, run, stop, park (kernel/kthread.c, rules 95 to 106).
+
+Anyone may want a kernel thread, but only kernel threads may have one, and a child of whoever happens to ask would
+inherit who knows what. So `kthread_create()` leaves a request with kthreadd, pid 2, whose children all kthreads are:
+
+    creator                     kthreadd                        the new thread
+    queue request, wake ------> kernel_thread(kthread)
+    wait                                                        say "created", sleep uninterruptibly
+    <---------------------------------------------------------- (it has not run its function)
+    wake_up_process() ----------------------------------------> parkme; threadfn(); exit with its result
+
+Between creation and that wake-up the creator may bind, park or stop the thread; a thread stopped there never runs its
+function (rule 97).
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import deque
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any
+
+from lkl_green.errors import KernelBug, TaskExit
+from lkl_green.kernel.completion import Completion
+from lkl_green.kernel.task import (
+    PF_EXITING,
+    TASK_COMM_LEN,
+    TASK_IDLE,
+    TASK_PARKED,
+    TASK_RUNNING,
+    TASK_UNINTERRUPTIBLE,
+    Task,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextvars import Context
+
+    from lkl_green.kernel.boot import Kernel
+
+
+class KThread:
+    """What makes a kernel thread a kthread: how it is stopped and parked (Linux: `struct kthread`).
+
+    Attributes:
+        exited: completed when the thread has ended, with `result`.
+    """
+
+    __slots__ = ("exited", "parked", "result", "should_park", "should_stop")
+
+    def __init__(self, kernel: Kernel, name: str) -> None:
+        self.should_stop = False
+        self.should_park = False
+        self.exited = Completion(kernel, f"exit of {name}")
+        self.parked: Completion | None = None
+        self.result: Any = 0
+
+    def thread_exits(self, task: Task, code: Any) -> None:
+        """The thread ends with `code`."""
+        self.result = code
+        self.exited.complete_all()
+
+
+class _CreateRequest:
+    """A kthread_create() on its way through kthreadd."""
+
+    __slots__ = ("args", "context", "done", "error", "fn", "name", "task")
+
+    def __init__(self, kernel: Kernel, fn: Callable[..., Any], args: tuple[Any, ...], name: str) -> None:
+        self.fn = fn
+        self.args = args
+        self.name = name
+        self.context: Context = copy_context()
+        self.task: Task | None = None
+        self.error: OSError | None = None
+        self.done: Completion | None = Completion(kernel, f"creation of {name}")
+
+
+class KThreads:
+    """kthreadd and its children, in one kernel."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._requests: deque[_CreateRequest] = deque()
+        self.kthreadd: Task
+
+    # -- kthreadd
+
+    def run_kthreadd(self, _arg: object) -> None:
+        """Thread function of kthreadd (rule 106)."""
+        sched = self._kernel.sched
+        task = sched.current
+        requests = self._requests
+        while True:
+            task.state = TASK_IDLE  # before the test: a request queued after it wakes us
+            if not requests:
+                sched.schedule()
+            task.state = TASK_RUNNING
+            while requests:
+                self._serve(requests.popleft())
+
+    def _serve(self, request: _CreateRequest) -> None:
+        kernel = self._kernel
+        try:
+            kernel.fork.do_fork(0, None, self._kthread, request, name=request.name, context=request.context)
+        except OSError as error:
+            request.error = error
+            if request.done is not None:
+                request.done.complete()
+
+    def _kthread(self, request: _CreateRequest) -> None:
+        """What a new kthread runs first (Linux: kthread())."""
+        kernel = self._kernel
+        sched = kernel.sched
+        task = sched.current
+        kthread = task.kthread = KThread(kernel, request.name)
+        done = request.done
+        if done is None:  # the creator was killed while it waited (rule 99)
+            raise TaskExit(-errno.EINTR)
+        fn, args = request.fn, request.args
+        request.task = task
+        task.state = TASK_UNINTERRUPTIBLE
+        task.waiting_for = "its first wake_up_process()"
+        done.complete()
+        sched.schedule()
+        task.waiting_for = None
+        if kthread.should_stop:
+            raise TaskExit(-errno.EINTR)
+        if kthread.should_park:
+            self.parkme()
+        raise TaskExit(fn(*args))
+
+    # -- creating
+
+    def kthread_create(self, fn: Callable[..., Any], *args: Any, name: str = "kthread") -> Task:
+        """Make a kernel thread that will call `fn(*args)` once it is woken (rules 95, 96).
+
+        Args:
+            fn: the thread function; its result is the thread's exit code.
+            args: its arguments; they also fill the `%` fields of `name`.
+            name: the thread's comm, cut to 15 characters.
+
+        Raises:
+            OSError: ENOMEM or EAGAIN from fork, EINTR if the caller was killed while it waited.
+        """
+        kernel = self._kernel
+        request = _CreateRequest(kernel, fn, args, format_name(name, args))
+        done = request.done
+        assert done is not None
+        self._requests.append(request)
+        kernel.sched.wake_up_process(self.kthreadd)
+        try:
+            done.wait_for_completion_killable()
+        except InterruptedError:
+            if not done.completion_done():
+                request.done = None
+                raise
+        if request.error is not None:
+            raise request.error
+        assert request.task is not None
+        return request.task
+
+    def kthread_run(self, fn: Callable[..., Any], *args: Any, name: str = "kthread") -> Task:
+        """`kthread_create()` and `wake_up_process()`. Raises OSError as the former does."""
+        task = self.kthread_create(fn, *args, name=name)
+        self._kernel.sched.wake_up_process(task)
+        return task
+
+    # -- stopping
+
+    def kthread_stop(self, task: Task) -> Any:
+        """Ask a kthread to stop and wait until it has; its thread function's result (rule 97).
+
+        A thread that was never woken does not run its function; the result is -EINTR.
+        """
+        kthread = self._kthread_of(task)
+        kthread.should_stop = True
+        self.kthread_unpark(task)
+        self._kernel.sched.wake_up_process(task)
+        kthread.exited.wait_for_completion()
+        return kthread.result
+
+    def should_stop(self) -> bool:
+        """Whether the current kthread was asked to stop; outside a kthread a warning and False (rule 100)."""
+        kthread = self._kernel.sched.current.kthread
+        if kthread is None:
+            self._kernel.printk.warn(f"kthread_should_stop() in {self._kernel.sched.current!r}, which is no kthread")
+            return False
+        return kthread.should_stop
+
+    def should_park(self) -> bool:
+        """Whether the current kthread was asked to park."""
+        kthread = self._kernel.sched.current.kthread
+        if kthread is None:
+            self._kernel.printk.warn(f"kthread_should_park() in {self._kernel.sched.current!r}, which is no kthread")
+            return False
+        return kthread.should_park
+
+    # -- parking
+
+    def parkme(self) -> None:
+        """Park the current kthread for as long as it is asked to (rules 101, 102)."""
+        sched = self._kernel.sched
+        task = sched.current
+        kthread = self._kthread_of(task)
+        while True:
+            task.state = TASK_PARKED
+            if not kthread.should_park:
+                break
+            if kthread.parked is not None:
+                kthread.parked.complete_all()
+            task.waiting_for = "kthread_unpark()"
+            sched.schedule()
+        task.waiting_for = None
+        task.state = TASK_RUNNING
+
+    def kthread_park(self, task: Task) -> int:
+        """Ask a kthread to park and wait until it has (rule 103).
+
+        Returns:
+            0; with a warning -ENOSYS for one that exits, -EBUSY for one that is asked already.
+        """
+        kthread = self._kthread_of(task)
+        if task.flags & PF_EXITING:
+            self._kernel.printk.warn(f"kthread_park() of {task!r}, which exits")
+            return -errno.ENOSYS
+        if kthread.should_park:
+            self._kernel.printk.warn(f"kthread_park() of {task!r}, which was asked to park before")
+            return -errno.EBUSY
+        kthread.should_park = True
+        if task is not self._kernel.sched.current:
+            kthread.parked = Completion(self._kernel, f"parking of {task.comm}")
+            self._kernel.sched.wake_up_process(task)
+            kthread.parked.wait_for_completion()
+        return 0
+
+    def kthread_unpark(self, task: Task) -> None:
+        """Let a parked kthread go on (rule 104)."""
+        self._kthread_of(task).should_park = False
+        self._kernel.sched.wake_up_state(task, TASK_PARKED)
+
+    def _kthread_of(self, task: Task) -> KThread:
+        if task.kthread is None:
+            raise KernelBug(f"BUG: {task!r} was not made by kthread_create() and cannot be stopped or parked")
+        return task.kthread
+
+    # -- boot
+
+    def fork_kthread(self, fn: Callable[[Any], Any], name: str) -> Task:
+        """A kthread made at boot without kthreadd, which is not running yet. Raises OSError as fork does."""
+        kernel = self._kernel
+
+        def run(arg: Any) -> None:
+            raise TaskExit(fn(arg))
+
+        task = kernel.fork.do_fork(0, None, run, None, name=name, parent=self.kthreadd)
+        task.kthread = KThread(kernel, name)
+        return task
+
+
+def format_name(name: str, args: tuple[Any, ...]) -> str:
+    """A kthread's comm: printf-formatted with the thread function's arguments, cut as Linux cuts it (rule 96)."""
+    if "%" in name:
+        fields = name.count("%") - 2 * name.count("%%")
+        name %= args[:fields]
+    return name[: TASK_COMM_LEN - 1]

@@ -1,0 +1,239 @@
+"""`lkl_run()`: the idle loop, run by the application.
+
+    while True:                      what Johannes Berg wrote: while (1) { lkl_run(); pause(); }
+        status = kernel.lkl_run()
+        kernel.pause(status)
+
+Linux's idle loop looks for a runnable task, switches to it, and sleeps when there is none. `lkl_run()` is that loop
+without the sleep: it returns, and says until when there is nothing to do. LKL needs a task, idle_host_task, whose only
+purpose is to own the CPU while it is given away in idle (rules 58 to 61); here swapper is `current` whenever the kernel
+does not run, so there is no such task and no such switch.
+
+Leaving early, for `RunUntil.SWITCH`, a budget, a panic or a halt, is a switch to swapper like any other: the next task
+that passes a scheduling point finds the checkpoint reached and the idle task picked for it. It works the same in every
+configuration, and the trace shows it.
+"""
+
+from __future__ import annotations
+
+import enum
+from _thread import get_ident
+from typing import TYPE_CHECKING
+
+from lkl_green.errors import Deadlock, KernelHalted, ReentrantRun, WrongThread
+from lkl_green.kernel.current import current_kernel_var
+from lkl_green.kernel.sched import NEVER, POLL_POINTS
+
+if TYPE_CHECKING:
+    from lkl_green.kernel.boot import Kernel
+
+
+class RunUntil(enum.Enum):
+    """When `lkl_run()` returns, if not earlier."""
+
+    IDLE = "idle"
+    SWITCH = "switch"
+
+
+class RunReason(enum.Enum):
+    """Why `lkl_run()` returned."""
+
+    IDLE = "idle"
+    HALTED = "halted"
+    SWITCHED = "switched"
+    BUDGET = "budget"
+    DEADLOCK = "deadlock"
+
+
+class RunStatus:
+    """What `lkl_run()` returns.
+
+    Attributes:
+        reason: why it returned.
+        next_event_ns: when the first timer is due, on `kernel.clock`; None if none is armed.
+        report: for DEADLOCK, who waits for what, with stacks.
+    """
+
+    __slots__ = ("next_event_ns", "reason", "report")
+
+    def __init__(self, reason: RunReason, next_event_ns: int | None, report: str = "") -> None:
+        self.reason = reason
+        self.next_event_ns = next_event_ns
+        self.report = report
+
+    def __repr__(self) -> str:
+        return f"<RunStatus {self.reason.name} next_event_ns={self.next_event_ns}>"
+
+
+class RunLoop:
+    """The idle loop of one kernel, and its checkpoints."""
+
+    __slots__ = ("_deadline_ns", "_kernel", "_limit", "_owner", "_sched", "fatal", "running")
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._sched = kernel.sched
+        self._owner = get_ident()
+        self._limit = NEVER
+        self._deadline_ns = NEVER
+        self.running = False
+        # An exception that is the application's, not a task's: KeyboardInterrupt, SystemExit.
+        self.fatal: BaseException | None = None
+
+    # -- lkl_run()
+
+    def run(self, until: RunUntil, max_switches: int | None, budget_ns: int | None) -> RunStatus:
+        """See `Kernel.lkl_run`."""
+        kernel = self._kernel
+        if kernel.halted:
+            if kernel.panicked is None:
+                return RunStatus(RunReason.HALTED, None)
+            raise KernelHalted("lkl_run() after a kernel panic: the kernel has stopped for good")
+        self.check_caller("lkl_run()")
+        limit = 1 if until is RunUntil.SWITCH else NEVER if max_switches is None else max_switches
+        self._limit = self._sched.points + limit
+        self._deadline_ns = NEVER if budget_ns is None else kernel.host.time() + budget_ns
+        token = current_kernel_var.set(kernel)
+        self.running = True
+        kernel.arch.enter()
+        try:
+            return self._run(RunReason.SWITCHED if until is RunUntil.SWITCH else RunReason.BUDGET)
+        finally:
+            if not kernel.halted:
+                kernel.arch.leave()
+            self.running = False
+            current_kernel_var.reset(token)
+
+    def check_caller(self, what: str) -> None:
+        """Only the owner's application context may. Raises WrongThread or ReentrantRun."""
+        kernel = self._kernel
+        if kernel.arch.runs_current():
+            raise ReentrantRun(
+                f"{what} inside kernel thread {self._sched.current!r}: a kernel thread sleeps or calls schedule(); "
+                "running the kernel is the application's part"
+            )
+        if get_ident() != self._owner:
+            raise WrongThread(
+                f"{what} from an OS thread that does not own the kernel: it belongs to the thread that called "
+                "lkl_start_kernel(); other threads use lkl_syscall() and lkl_trigger_irq()"
+            )
+        if self.running:
+            raise ReentrantRun(f"{what} while lkl_run() runs: called from an interrupt handler, a callback or a policy")
+
+    def _run(self, early: RunReason) -> RunStatus:
+        sched = self._sched
+        sched.leave = False
+        while True:
+            sched.checkpoint = min(sched.points + POLL_POINTS, self._limit)
+            self.take_events()
+            if self.fatal is not None:
+                fatal, self.fatal = self.fatal, None
+                raise fatal
+            if self._kernel.stopping:
+                return self._stop()
+            if sched.leave or sched.points >= self._limit:
+                return RunStatus(early, self.next_event_ns)
+            if not sched.schedule_idle() and not self._kernel.irq.pending:
+                return self._idle()
+
+    def _stop(self) -> RunStatus:
+        """A panic, or somebody powers the kernel off."""
+        kernel = self._kernel
+        if kernel.panicked is not None:
+            raise kernel.panicked
+        kernel.reboot.halt()
+        return RunStatus(RunReason.HALTED, None)
+
+    def _idle(self) -> RunStatus:
+        status = RunStatus(RunReason.IDLE, self.next_event_ns)
+        if status.next_event_ns is None and not self._kernel.open_ended and not self._kernel.irq.has_sources:
+            report = self._kernel.reports.deadlock("nothing can ever run again")
+            if report:
+                return RunStatus(RunReason.DEADLOCK, None, report)
+        return status
+
+    @property
+    def next_event_ns(self) -> int | None:
+        """When the first timer is due."""
+        next_ns = self._kernel.timers.next_ns
+        return None if next_ns == NEVER else next_ns
+
+    def hopeless(self, status: RunStatus) -> bool:
+        """Whether a caller that waits for the kernel would wait for ever."""
+        if status.reason is RunReason.DEADLOCK:
+            return True
+        kernel = self._kernel
+        no_event = status.reason is RunReason.IDLE and status.next_event_ns is None
+        return no_event and not kernel.expects_calls and not kernel.irq.has_sources and not kernel.host_tasks.pending
+
+    # -- checkpoints
+
+    def take_events(self) -> None:
+        """Idle, and entry to `lkl_run()`: everything from outside may come in."""
+        kernel = self._kernel
+        kernel.timers.poll()
+        irq = kernel.irq
+        if kernel.clock.is_virtual:
+            # What host threads send is held back while a task is runnable; see kernel/irq.py.
+            if not self._sched.policy.nr_running:
+                irq.release_held()
+                kernel.host_tasks.take_posts()
+        else:
+            kernel.host_tasks.take_posts()
+        if irq.pending:
+            irq.deliver()
+
+    def at_checkpoint(self) -> None:
+        """The slow path of `schedule()` and `cond_resched()`: see the scheduler's essay, point 2."""
+        sched = self._sched
+        kernel = self._kernel
+        # First, so that what another OS thread announces from here on is seen at the next point.
+        sched.checkpoint = min(sched.points + POLL_POINTS, self._limit)
+        kernel.timers.poll()
+        if not kernel.clock.is_virtual:
+            kernel.host_tasks.take_posts()
+        if kernel.irq.pending:
+            kernel.irq.deliver()
+        current = sched.current
+        sched.policy.task_tick(current)
+        if sched.points >= self._limit or (self._deadline_ns != NEVER and kernel.host.time() >= self._deadline_ns):
+            sched.leave = True
+        if sched.leave or sched.halting:
+            current.need_resched = sched.leave
+            sched.checkpoint = 0
+
+    def interrupted(self, error: BaseException) -> None:
+        """A signal handler raised `error` while the owner waited for a kernel thread: leave with it soon."""
+        self.fatal = error
+        self._sched.leave_soon()
+
+    # -- pause()
+
+    def pause(self, status: RunStatus | None) -> None:
+        """See `Kernel.pause`."""
+        kernel = self._kernel
+        self.check_caller("pause()")
+        if status is not None:
+            if status.reason is RunReason.DEADLOCK:
+                raise Deadlock(status.report)
+            if status.reason is not RunReason.IDLE:
+                return
+        if kernel.halted or kernel.irq.pending or kernel.host_tasks.pending or self._sched.policy.nr_running:
+            return
+        if kernel.clock.is_virtual:
+            self._pause_virtual()
+            return
+        next_ns = kernel.timers.next_ns
+        kernel.host.idle_sleep(None if next_ns == NEVER else max(next_ns - kernel.clock.peek_ns(), 0))
+
+    def _pause_virtual(self) -> None:
+        """Wait for the host's part, which takes no virtual time; else jump to the next timer (rule 90)."""
+        kernel = self._kernel
+        if kernel.irq.expected:
+            kernel.host.idle_sleep(None)
+        elif kernel.irq.held:
+            return
+        elif kernel.timers.next_ns != NEVER:
+            kernel.clock.advance_to(max(kernel.timers.next_ns, kernel.clock.peek_ns()))
+        else:
+            kernel.host.idle_sleep(None)

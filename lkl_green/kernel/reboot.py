@@ -1,0 +1,94 @@
+"""Halting: taking every task down, whatever it does (lkl_sys_halt, rules 18 to 22, 42 to 46).
+
+LKL's halt waits for the idle thread to notice, and so for ever if some task never sleeps again or sleeps for good
+(reference 5.11). Here nobody waits for a task to come to an end of its own:
+
+- a task that never ran is dropped, and its function never called;
+- any other is woken with TaskKilled raised at its sleep, so that its `finally` blocks run, in every configuration;
+- a task that goes to sleep all the same gets TaskKilled again, and after a few times is never resumed;
+- what has not ended when the timeout is over is named in a HaltTimeout.
+
+Tasks are taken down in order of their pids, so that the trace of a halt is as repeatable as everything else.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lkl_green.arch.base import TIF_HOST_THREAD
+from lkl_green.errors import HaltTimeout
+from lkl_green.kernel.task import PF_NEWBORN, TASK_RUNNING, Task
+
+if TYPE_CHECKING:
+    from lkl_green.kernel.boot import Kernel
+
+DEFAULT_TIMEOUT_S = 5.0
+_ANY_STATE = -1
+
+
+class Reboot:
+    """The halt of one kernel."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self.timeout_s = DEFAULT_TIMEOUT_S
+        self.abandoned: list[Task] = []
+
+    def halt(self) -> None:
+        """Take all tasks down and give the host everything back; in `lkl_run()`, as swapper.
+
+        Raises:
+            HaltTimeout: some tasks did not end; the kernel has halted all the same.
+        """
+        kernel = self._kernel
+        sched = kernel.sched
+        kernel.halting = True
+        sched.halting = sched.post_switch = True
+        deadline = kernel.host.time() + int(self.timeout_s * 1e9)
+        for task in kernel.pids:
+            self._kill(task)
+        while kernel.host.time() < deadline:
+            sched.leave = False
+            sched.checkpoint = 0
+            if not sched.schedule_idle():
+                break
+        self._power_down()
+
+    def _kill(self, task: Task) -> None:
+        """Drop a task that never ran; wake any other, to be raised TaskKilled in."""
+        kernel = self._kernel
+        outside = kernel.host_tasks.outside(task)
+        if task.thread_flags & TIF_HOST_THREAD and outside:
+            try:
+                kernel.arch.orphan_thread(task)
+            except OSError:
+                kernel.exits.drop_unstarted(task)
+                return
+        elif task.flags & PF_NEWBORN and not outside:
+            kernel.exits.drop_unstarted(task)
+            return
+        task.killed = 1
+        if task.state != TASK_RUNNING:
+            kernel.sched.wake_up_state(task, _ANY_STATE)
+
+    def _power_down(self) -> None:
+        """The tasks have gone, or will never run again."""
+        kernel = self._kernel
+        left = [f"{task!r}" for task in kernel.pids]
+        kernel.arch.leave()
+        kernel.halted = True
+        kernel.watchdog.stop()
+        kernel.host_tasks.cleanup()
+        kernel.arch.threads_cleanup()
+        kernel.host.host_cleanup()
+        if left:
+            raise HaltTimeout(
+                f"the kernel has halted, but {len(left)} of its tasks did not end: {', '.join(left)}; they swallow "
+                "TaskKilled (catch Exception, not BaseException) or run longer than the timeout",
+                left,
+            )
+
+    def abandon(self, task: Task) -> None:
+        """Keep a task that must never run again alive: if it were collected, its frames would be run to unwind them."""
+        self.abandoned.append(task)
+        self._kernel.printk.err(f"{task.comm}-{task.pid} goes on sleeping while it is killed: given up")

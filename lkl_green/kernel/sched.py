@@ -1,0 +1,393 @@
+"""The scheduler: `schedule()` and what leads to it.
+
+1. *One path.* Every context switch of a kernel thread goes through `schedule()`: account, pick, switch, finish. It is
+   written for speed and is the one function here that repeats what others could do, because it is most of what a
+   switch costs over the bare `greenlet.switch()`. It reads the clock never and allocates nothing.
+2. *One test for everything rare.* Interrupts, timers, posted calls, time slices, budgets of `lkl_run()` and a halting
+   kernel all want to be noticed in `schedule()`. They share one number: `points` counts the scheduling points passed,
+   and when it reaches `checkpoint`, the slow path looks at all of them. Another OS thread makes itself noticed by
+   setting `checkpoint` to 0, one atomic store, after it has left its message. Dropped: a flag for each cause, three
+   tests on every switch.
+3. *The idle task is the application.* swapper's context is the caller of `lkl_run()`, so leaving `lkl_run()`, for
+   whatever reason, is a switch to swapper, and coming back is a switch from it. swapper runs with preemption disabled,
+   which makes sleeping in the application's context the error it is.
+4. *The current task is on no queue* (unlike Linux, where it stays on the run queue and the policy skips it). A runnable
+   task that gives up the CPU goes to the end of its queue.
+5. *The policy decides, the scheduler takes short cuts it was shown.* While all that is runnable stands in one FIFO
+   queue, the policy lets the scheduler see it as `fifo`, and `schedule()` turns it without a call, as Linux's
+   pick_next_task() asks the fair class directly when nobody else has a task. Otherwise `fifo` is None.
+
+A scheduling point is announced to `listener` as (kind, object) *before* the operation is done, when somebody listens.
+Exploring schedules needs this and nothing else of the primitives.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from lkl_green.errors import KernelBug, SchedulingWhileAtomic, TaskAbandoned, TaskKilled
+from lkl_green.kernel.task import (
+    HARDIRQ_MASK,
+    SOFTIRQ_MASK,
+    TASK_DEAD,
+    TASK_INTERRUPTIBLE,
+    TASK_NORMAL,
+    TASK_RUNNING,
+    TASK_WAKEKILL,
+    Task,
+)
+
+if TYPE_CHECKING:
+    from collections import deque
+    from collections.abc import Callable
+
+    from lkl_green.arch.base import Arch
+    from lkl_green.kernel.policy import Policy
+    from lkl_green.kernel.tracepoint import Tracepoints
+
+NEVER = 1 << 62
+
+# How many scheduling points may pass before the clock is looked at: what a timer may be late by under load, against
+# the price of reading the clock (a third of a context switch).
+POLL_POINTS = 64
+
+# A killed task that sleeps this often in spite of it is given up.
+KILLED_SLEEPS = 16
+
+
+class Scheduler:
+    """One CPU's run queue and the switch between its tasks.
+
+    Attributes:
+        current: the task that runs; swapper while the application does.
+        swapper: the idle task.
+        points: scheduling points passed; `checkpoint`: at how many the slow path is taken.
+        leave: `lkl_run()` is to be left at the next scheduling point.
+        post_switch: the next task has to look at who ran before it.
+        trace: who is told of switches and wake-ups; None while nobody listens.
+        listener: who is told of scheduling points; None while nobody listens.
+    """
+
+    __slots__ = (
+        "arch",
+        "at_checkpoint",
+        "checkpoint",
+        "current",
+        "fifo",
+        "halting",
+        "idle_switches",
+        "interrupted",
+        "leave",
+        "listener",
+        "misses",
+        "on_abandoned",
+        "on_dead",
+        "points",
+        "policy",
+        "post_switch",
+        "ret_from_fork",
+        "swapper",
+        "trace",
+        "wakeups",
+    )
+
+    def __init__(self, swapper: Task, policy: Policy, arch: Arch) -> None:
+        self.current = swapper
+        self.swapper = swapper
+        self.arch = arch
+        self.points = 0
+        self.checkpoint = POLL_POINTS
+        self.misses = 0
+        self.idle_switches = 0
+        self.wakeups = 0
+        self.leave = False
+        self.halting = False
+        self.post_switch = False
+        self.trace: Tracepoints | None = None
+        self.listener: Callable[[str, object], None] | None = None
+        # Set by the kernel at boot: what a checkpoint looks at, and what becomes of tasks at the end and the beginning.
+        self.at_checkpoint: Callable[[], None]
+        self.on_dead: Callable[[Task], None]
+        self.on_abandoned: Callable[[Task], None]
+        self.ret_from_fork: Callable[[Task], Task]
+        self.interrupted: Callable[[BaseException], None]
+        self.fifo: deque[Task] | None = None
+        self.policy = policy
+        policy.attach(self)
+
+    @property
+    def nr_switches(self) -> int:
+        """Context switches since boot, those from and to the idle task included."""
+        return self.points - self.misses + self.idle_switches
+
+    # -- giving up the CPU
+
+    def schedule(self) -> None:
+        """Give up the CPU; returns when the task runs again (Linux: schedule(), rules 115 to 117).
+
+        A task whose state is not TASK_RUNNING sleeps until it is woken. Raises SchedulingWhileAtomic where sleeping is
+        forbidden, and TaskKilled in a task that is being taken down.
+        """
+        prev = self.current
+        if prev.preempt_count:
+            raise self._scheduling_while_atomic(prev)
+        self.points = points = self.points + 1
+        fifo = self.fifo
+        if points >= self.checkpoint or fifo is None:
+            next = self._pick_next_slow(prev)
+            if next is prev:
+                return
+        elif prev.state:
+            if prev.sigpending and self._signal_pending_state(prev):
+                return
+            next = fifo.popleft() if fifo else self.swapper
+        elif fifo:
+            fifo.append(prev)
+            next = fifo.popleft()
+        else:
+            self.misses += 1
+            return
+        if self.trace is not None:
+            self.trace.sched_switch(prev, next)
+        self.current = next
+        last = next.switch_to(prev)
+        if self.post_switch:
+            self.finish_task_switch(last)
+
+    def _pick_next_slow(self, prev: Task) -> Task:
+        """Pick at a checkpoint, or where the policy has to be asked; `prev` itself if it is to go on."""
+        if self.points >= self.checkpoint:
+            self.at_checkpoint()
+        preempted = prev.need_resched
+        prev.need_resched = False
+        if prev.killed:
+            self._raise_killed(prev)
+        policy = self.policy
+        if prev.state:
+            if prev.sigpending and self._signal_pending_state(prev):
+                return prev
+        elif not self.leave and not policy.nr_running:
+            self.misses += 1
+            return prev
+        else:
+            policy.enqueue_task(prev, preempted)
+        next = None if self.leave else policy.pick_next_task()
+        if next is prev:
+            self.misses += 1
+            return prev
+        return self.swapper if next is None else next
+
+    def _signal_pending_state(self, prev: Task) -> bool:
+        """A pending signal ends an interruptible sleep before it begins (rule 115)."""
+        if not prev.state & (TASK_INTERRUPTIBLE | TASK_WAKEKILL) or not signal_ends_sleep(prev):
+            return False
+        prev.state = TASK_RUNNING
+        self.misses += 1
+        return True
+
+    def _scheduling_while_atomic(self, prev: Task) -> KernelBug:
+        count = prev.preempt_count
+        if prev is self.swapper and not count & (HARDIRQ_MASK | SOFTIRQ_MASK):
+            why = "only kernel threads may sleep; this is the application (the idle task)"
+        elif count & HARDIRQ_MASK:
+            why = "an interrupt handler must not sleep; wake a kernel thread that does"
+        elif count & SOFTIRQ_MASK:
+            why = "a softirq, tasklet or timer callback must not sleep; wake a kernel thread that does"
+        else:
+            why = f"preemption is disabled {count} deep: a SpinLock is held or preempt_disable() was called"
+        prev.state = TASK_RUNNING
+        return SchedulingWhileAtomic(f"BUG: scheduling while atomic: {prev.comm}/{prev.pid}: {why}")
+
+    def preempt_schedule(self) -> None:
+        """Let a more important task run, though the current one may be about to sleep (Linux: preempt_schedule()).
+
+        A task that is preempted between setting its state and `schedule()` stays on the run queue; its state is kept
+        aside, where a wake-up finds and clears it.
+        """
+        prev = self.current
+        prev.saved_state = prev.state
+        prev.state = TASK_RUNNING
+        try:
+            self.schedule()
+        finally:
+            prev.need_resched = False
+            prev.state = prev.saved_state
+            prev.saved_state = TASK_RUNNING
+
+    def cond_resched(self) -> bool:
+        """A scheduling point in a long computation; whether another task ran (rule 127)."""
+        self.points = points = self.points + 1
+        self.misses += 1
+        if points >= self.checkpoint:
+            self.at_checkpoint()
+            if self.current.killed and not self.current.preempt_count:
+                self._raise_killed(self.current)
+        current = self.current
+        if current.need_resched and not current.preempt_count:
+            self.preempt_schedule()
+            return True
+        return False
+
+    # -- waking up
+
+    def wake_up_process(self, task: Task) -> bool:
+        """Make a sleeping task runnable; whether it was asleep (Linux: wake_up_process(), rule 114).
+
+        Only TASK_INTERRUPTIBLE and TASK_UNINTERRUPTIBLE sleepers are woken, not a parked task.
+        """
+        if self.listener is not None:
+            self.listener("wake", task)
+        if not task.state & TASK_NORMAL:
+            return self._wake_preempted(task, TASK_NORMAL)
+        if self.trace is not None:
+            self.trace.sched_waking(task)
+        task.state = TASK_RUNNING
+        current = self.current
+        if task is not current:
+            self.wakeups += 1
+            fifo = self.fifo
+            if fifo is not None and task.prio >= current.prio:
+                fifo.append(task)
+            else:
+                self._enqueue(task)
+        return True
+
+    def wake_up_state(self, task: Task, states: int) -> bool:
+        """Like `wake_up_process`, for sleepers in one of `states` only (Linux: wake_up_state())."""
+        if not task.state & states:
+            return self._wake_preempted(task, states)
+        if self.trace is not None:
+            self.trace.sched_waking(task)
+        task.state = TASK_RUNNING
+        if task is not self.current:
+            self.wakeups += 1
+            self._enqueue(task)
+        return True
+
+    def _wake_preempted(self, task: Task, states: int) -> bool:
+        if not task.saved_state & states:
+            return False
+        task.saved_state = TASK_RUNNING
+        return True
+
+    def _enqueue(self, task: Task) -> None:
+        self.policy.enqueue_task(task)
+        current = self.current
+        if task.prio < current.prio:
+            current.need_resched = True
+            if not current.preempt_count:
+                self.preempt_schedule()
+
+    def wake_up_new_task(self, task: Task) -> None:
+        """Make a newborn runnable for the first time."""
+        if self.trace is not None:
+            self.trace.sched_wakeup_new(task)
+        task.state = TASK_RUNNING
+        fifo = self.fifo
+        if fifo is not None and task.prio >= self.current.prio:
+            fifo.append(task)
+        else:
+            self._enqueue(task)
+
+    def sched_setscheduler(self, task: Task, policy: int, prio: int) -> None:
+        """Change policy and priority; a runnable task moves to its new queue."""
+        queued = task.state == TASK_RUNNING and task is not self.current and self.policy.dequeue_task(task)
+        task.policy, task.prio = policy, prio
+        if queued:
+            self._enqueue(task)
+        elif task is self.current:
+            task.need_resched = True
+
+    # -- the other side of a switch
+
+    def finish_task_switch(self, last: Task) -> None:
+        """Clean up after the task that ran before; runs in the one that runs now (rules 44, 113)."""
+        self.post_switch = self.halting
+        if last.state == TASK_DEAD:
+            self.on_dead(last)
+        current = self.current
+        if current.killed and current.state == TASK_RUNNING and current is not self.swapper:
+            self._raise_killed(current)
+
+    def schedule_tail(self, last: Task) -> None:
+        """The first thing a newborn does (rules 77, 83, 112)."""
+        self.current.preempt_count = 0  # FORK_PREEMPT_COUNT in a newborn, 0 in a host task that comes back
+        if self.post_switch:
+            self.finish_task_switch(last)
+
+    def task_dead(self, prev: Task) -> Task:
+        """The current task's last act: pick who runs next, for the architecture to go there (rule 117)."""
+        prev.state = TASK_DEAD
+        self.points += 1
+        self.post_switch = True
+        if self.points >= self.checkpoint:
+            self.at_checkpoint()
+        next = None if self.leave else self.policy.pick_next_task()
+        if next is None:
+            next = self.swapper
+        if self.trace is not None:
+            self.trace.sched_switch(prev, next)
+        self.current = next
+        return next
+
+    def schedule_idle(self) -> bool:
+        """Run tasks until the idle task is switched to; False if none is runnable (Linux: schedule_idle())."""
+        next = self.policy.pick_next_task()
+        if next is None:
+            return False
+        swapper = self.swapper
+        swapper.need_resched = False
+        self.idle_switches += 1
+        if self.trace is not None:
+            self.trace.sched_switch(swapper, next)
+        self.current = next
+        last: Any = self.arch.switch_from_idle(next)
+        if self.post_switch:
+            self.finish_task_switch(last)
+        return True
+
+    # -- taking a task down
+
+    def _raise_killed(self, task: Task) -> None:
+        """End the sleep of a killed task. One that goes on sleeping is given up, so that halting cannot hang."""
+        task.state = TASK_RUNNING
+        task.killed += 1
+        if task.killed > KILLED_SLEEPS:
+            self._abandon(task)
+        raise TaskKilled(f"{task.comm}-{task.pid} is taken down: the kernel halts")
+
+    def _abandon(self, task: Task) -> None:
+        """Switch away from a task that swallows TaskKilled, for ever: nothing but not running it stops it."""
+        self.on_abandoned(task)
+        next = self.task_dead(task)
+        next.switch_to(task)
+        raise TaskAbandoned(f"{task.comm}-{task.pid} was given up and must not run again")
+
+    # -- preemption
+
+    def preempt_enable(self) -> None:
+        """Undo one `preempt_disable()`; the last one lets a more important task run."""
+        current = self.current
+        count = current.preempt_count = current.preempt_count - 1
+        if not count and current.need_resched:
+            self.preempt_schedule()
+
+    def preempt_check(self) -> None:
+        """Where an interrupt or a bottom half ends: let a more important task run."""
+        current = self.current
+        if current.need_resched and not current.preempt_count:
+            self.preempt_schedule()
+
+    def preempt_disable(self) -> None:
+        """Forbid `schedule()` until `preempt_enable()`."""
+        self.current.preempt_count += 1
+
+    def leave_soon(self) -> None:
+        """Make the current task give up the CPU to the application at its next scheduling point."""
+        self.leave = True
+        self.checkpoint = 0
+
+
+def signal_ends_sleep(task: Task) -> bool:
+    """Whether a pending signal ends the sleep in the task's state: SIGKILL each, others an interruptible one."""
+    return bool(task.state & TASK_INTERRUPTIBLE) or 9 in (task.signals or ())

@@ -1,0 +1,192 @@
+"""Softirqs: the half of interrupt work that may itself be interrupted (kernel/softirq.c, rules 123, 124).
+
+Raised bits run when the interrupt returns or bottom halves are enabled again, in fixed order and with a limit: after
+MAX_SOFTIRQ_RESTART rounds the rest is left to ksoftirqd, which is scheduled like any other task. Linux also stops after
+2 ms; a limit in time would make a run depend on the machine's speed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lkl_green.kernel.task import HARDIRQ_MASK, SOFTIRQ_MASK, SOFTIRQ_OFFSET, TASK_IDLE, TASK_RUNNING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lkl_green.kernel.boot import Kernel
+    from lkl_green.kernel.task import Task
+
+(
+    HI_SOFTIRQ,
+    TIMER_SOFTIRQ,
+    NET_TX_SOFTIRQ,
+    NET_RX_SOFTIRQ,
+    BLOCK_SOFTIRQ,
+    IRQ_POLL_SOFTIRQ,
+    TASKLET_SOFTIRQ,
+    SCHED_SOFTIRQ,
+    HRTIMER_SOFTIRQ,
+    RCU_SOFTIRQ,
+) = range(10)
+
+SOFTIRQ_NAMES = ("HI", "TIMER", "NET_TX", "NET_RX", "BLOCK", "IRQ_POLL", "TASKLET", "SCHED", "HRTIMER", "RCU")
+
+MAX_SOFTIRQ_RESTART = 10
+
+
+class Softirqs:
+    """The softirq vectors of one kernel, and ksoftirqd's body."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._actions: dict[int, Callable[[], None]] = {}
+        self._pending = 0
+        self.ksoftirqd: Task | None = None
+        self.counts = dict.fromkeys(range(len(SOFTIRQ_NAMES)), 0)
+
+    def open_softirq(self, vec: int, action: Callable[[], None]) -> None:
+        """Install the action of a vector."""
+        self._actions[vec] = action
+
+    def raise_softirq(self, vec: int) -> None:
+        """Mark a vector; it runs at the next irq_exit, or in ksoftirqd if no interrupt is being handled."""
+        kernel = self._kernel
+        if kernel.sched.trace is not None:
+            kernel.sched.trace.emit("softirq_raise", vec, SOFTIRQ_NAMES[vec])
+        self._pending |= 1 << vec
+        if not kernel.sched.current.preempt_count & (HARDIRQ_MASK | SOFTIRQ_MASK):
+            self._wakeup_softirqd()
+
+    def irq_exit(self) -> None:
+        """The last interrupt returns: run what was raised."""
+        if self._pending:
+            self._do_softirq()
+
+    def local_bh_disable(self) -> None:
+        """Keep softirqs from running in the current task."""
+        self._kernel.sched.current.preempt_count += SOFTIRQ_OFFSET
+
+    def local_bh_enable(self) -> None:
+        """Undo one `local_bh_disable`; the last one runs what was raised meanwhile."""
+        kernel = self._kernel
+        task = kernel.sched.current
+        task.preempt_count -= SOFTIRQ_OFFSET
+        if not task.preempt_count & (HARDIRQ_MASK | SOFTIRQ_MASK):
+            if self._pending:
+                self._do_softirq()
+            kernel.sched.preempt_check()
+
+    def _do_softirq(self) -> None:
+        task = self._kernel.sched.current
+        state, task.state = task.state, TASK_RUNNING
+        task.preempt_count += SOFTIRQ_OFFSET
+        try:
+            for _ in range(MAX_SOFTIRQ_RESTART):
+                pending, self._pending = self._pending, 0
+                if not pending:
+                    return
+                self._run(pending)
+        finally:
+            task.preempt_count -= SOFTIRQ_OFFSET
+            task.state = state
+        if self._pending:
+            self._wakeup_softirqd()
+
+    def _run(self, pending: int) -> None:
+        kernel = self._kernel
+        trace = kernel.sched.trace
+        while pending:
+            vec = (pending & -pending).bit_length() - 1
+            pending &= pending - 1
+            self.counts[vec] += 1
+            if trace is not None:
+                trace.emit("softirq_entry", vec, SOFTIRQ_NAMES[vec])
+            try:
+                self._actions[vec]()
+            except Exception as error:
+                kernel.oops_in_interrupt(error, f"softirq {SOFTIRQ_NAMES[vec]}")
+            if trace is not None:
+                trace.emit("softirq_exit", vec, SOFTIRQ_NAMES[vec])
+
+    def _wakeup_softirqd(self) -> None:
+        if self.ksoftirqd is not None:
+            self._kernel.sched.wake_up_process(self.ksoftirqd)
+
+    def run_ksoftirqd(self, _arg: object) -> None:
+        """Thread function of ksoftirqd."""
+        kernel = self._kernel
+        sched = kernel.sched
+        task = sched.current
+        while not kernel.kthreads.should_stop():
+            task.state = TASK_IDLE
+            if self._pending:
+                task.state = TASK_RUNNING
+                self._do_softirq()
+                sched.cond_resched()
+            else:
+                sched.schedule()
+        task.state = TASK_RUNNING
+
+
+class Tasklet:
+    """A function that runs once in a softirq however often it was scheduled before (rule 124).
+
+    Args:
+        tasklets: the kernel's tasklet queue.
+        func: what to run, called without arguments.
+    """
+
+    __slots__ = ("_disabled", "_func", "_queue", "scheduled")
+
+    def __init__(self, queue: TaskletQueue, func: Callable[[], object]) -> None:
+        self._queue = queue
+        self._func = func
+        self._disabled = 0
+        self.scheduled = False
+
+    def schedule(self) -> None:
+        """Run soon; nothing if that is planned already."""
+        if not self.scheduled:
+            self.scheduled = True
+            self._queue.add(self)
+
+    def disable(self) -> None:
+        """Keep it from running until as many `enable()` calls have come."""
+        self._disabled += 1
+
+    def enable(self) -> None:
+        """Undo one `disable()`."""
+        self._disabled -= 1
+        if not self._disabled and self.scheduled:
+            self._queue.kick()
+
+    def run(self) -> bool:
+        """Run unless disabled; whether it ran."""
+        if self._disabled:
+            return False
+        self.scheduled = False
+        self._func()
+        return True
+
+
+class TaskletQueue:
+    """The tasklets that are scheduled, as the action of TASKLET_SOFTIRQ."""
+
+    def __init__(self, softirqs: Softirqs) -> None:
+        self._softirqs = softirqs
+        self._scheduled: list[Tasklet] = []
+        softirqs.open_softirq(TASKLET_SOFTIRQ, self._run)
+
+    def add(self, tasklet: Tasklet) -> None:
+        """Queue and raise."""
+        self._scheduled.append(tasklet)
+        self.kick()
+
+    def kick(self) -> None:
+        """Make the softirq run."""
+        self._softirqs.raise_softirq(TASKLET_SOFTIRQ)
+
+    def _run(self) -> None:
+        batch, self._scheduled = self._scheduled, []
+        self._scheduled = [tasklet for tasklet in batch if not tasklet.run()] + self._scheduled

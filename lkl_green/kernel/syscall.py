@@ -1,0 +1,296 @@
+"""System calls: the table, and the two ways to call it.
+
+The raw way is LKL's: a number and up to six parameters in, an int out, a negative errno for failure; what does not fit
+an int comes back in an object that the caller passes, as in C. `Sys` is the comfortable way: a method for each call,
+which raises OSError. User programs have nothing else; the application has both.
+
+Numbers are those of x86-64.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from lkl_green.errors import KernelBug, TaskExit
+from lkl_green.kernel.fork import CLONE_THREAD, CLONE_VFORK
+from lkl_green.kernel.signal import SIGCHLD
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from lkl_green.kernel.boot import Kernel
+    from lkl_green.kernel.task import Task
+
+NR_sched_yield = 24
+NR_nanosleep = 35
+NR_getpid = 39
+NR_clone = 56
+NR_execve = 59
+NR_exit = 60
+NR_wait4 = 61
+NR_kill = 62
+NR_uname = 63
+NR_getppid = 110
+NR_reboot = 169
+NR_gettid = 186
+NR_clock_gettime = 228
+
+LINUX_REBOOT_MAGIC1 = 0xFEE1DEAD
+LINUX_REBOOT_MAGIC2 = 672274793
+LINUX_REBOOT_CMD_RESTART = 0x01234567
+LINUX_REBOOT_CMD_HALT = 0xCDEF0123
+LINUX_REBOOT_CMD_POWER_OFF = 0x4321FEDC
+
+CLOCK_REALTIME = 0
+CLOCK_MONOTONIC = 1
+
+
+class Utsname:
+    """What uname() tells (struct utsname); an object for the kernel to fill."""
+
+    __slots__ = ("machine", "nodename", "release", "sysname", "version")
+
+    sysname: str
+    nodename: str
+    release: str
+    version: str
+    machine: str
+
+    def __repr__(self) -> str:
+        return f"<Utsname {self.sysname} {self.nodename} {self.release} {self.machine}>"
+
+
+class Syscalls:
+    """The system call table of one kernel."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self.table: dict[int, Callable[..., Any]] = {}
+        self.names: dict[int, str] = {}
+        self.count = 0
+        _install_core(kernel, self)
+
+    def install(self, nr: int, name: str, function: Callable[..., Any]) -> None:
+        """Add a call; `function(*params)` returns an int or None for 0, and raises OSError."""
+        self.table[nr] = function
+        self.names[nr] = name
+
+    def dispatch(self, nr: int, *params: Any) -> int:
+        """Run a call in the current task; a negative errno on failure, -ENOSYS for an unknown number (rule 52)."""
+        trace = self._kernel.sched.trace
+        if trace is not None:
+            return self._dispatch_traced(nr, params)
+        try:
+            result = self.table[nr](*params)
+        except KeyError:
+            if nr in self.table:
+                raise
+            return -errno.ENOSYS
+        except OSError as error:
+            return -(error.errno or errno.EIO)
+        return 0 if result is None else result
+
+    def _dispatch_traced(self, nr: int, params: tuple[Any, ...]) -> int:
+        kernel = self._kernel
+        sched = kernel.sched
+        if sched.trace is not None:
+            shown = ", ".join(hex(param) if isinstance(param, int) else type(param).__name__ for param in params)
+            sched.trace.emit("sys_enter", nr, shown)
+        function = self.table.get(nr)
+        try:
+            result = -errno.ENOSYS if function is None else function(*params)
+        except OSError as error:
+            result = -(error.errno or errno.EIO)
+        if result is None:
+            result = 0
+        if sched.trace is not None:
+            sched.trace.emit("sys_exit", nr, result)
+        return int(result)
+
+    def user(self, task: Task) -> Sys:
+        """The `sys` object of a user process."""
+        return UserSys(self._kernel, task)
+
+
+class Sys:
+    """System calls as methods that raise OSError; the in-process equivalent of a libc.
+
+    Args:
+        call: runs a raw call, `lkl_syscall` or the dispatcher.
+    """
+
+    def __init__(self, call: Callable[..., int]) -> None:
+        self._raw = call
+
+    def _call(self, nr: int, *params: Any) -> int:
+        result = self._raw(nr, *params)
+        if result < 0:
+            raise OSError(-result, _strerror(-result))
+        return result
+
+    def getpid(self) -> int:
+        """Process id: that of the thread group's leader."""
+        return self._call(NR_getpid)
+
+    def gettid(self) -> int:
+        """Thread id: the task's own pid."""
+        return self._call(NR_gettid)
+
+    def getppid(self) -> int:
+        """Process id of the parent; 0 if it is not a process."""
+        return self._call(NR_getppid)
+
+    def sched_yield(self) -> None:
+        """Let other tasks run."""
+        self._call(NR_sched_yield)
+
+    def nanosleep(self, duration_ns: int) -> None:
+        """Sleep for at least `duration_ns`. Raises InterruptedError if a signal comes first."""
+        self._call(NR_nanosleep, duration_ns)
+
+    def clock_gettime(self, clock: int = CLOCK_MONOTONIC) -> int:
+        """The clock in ns. Raises OSError(EINVAL) for an unknown one."""
+        return self._call(NR_clock_gettime, clock)
+
+    def uname(self) -> Utsname:
+        """Name and version of the kernel."""
+        buffer = Utsname()
+        self._call(NR_uname, buffer)
+        return buffer
+
+    def kill(self, pid: int, sig: int) -> None:
+        """Send a signal. Raises OSError: ESRCH without such a task, EINVAL for a bad signal."""
+        self._call(NR_kill, pid, sig)
+
+    def reboot(self, command: int = LINUX_REBOOT_CMD_POWER_OFF) -> None:
+        """Halt the kernel."""
+        self._call(NR_reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, command)
+
+
+class UserSys(Sys):
+    """What a user process can do besides: make processes, become another program, exit."""
+
+    def __init__(self, kernel: Kernel, task: Task) -> None:
+        super().__init__(self._enter)
+        self._kernel = kernel
+        self._task = task
+
+    def _enter(self, nr: int, *params: Any) -> int:
+        """The system call instruction of a user process."""
+        kernel = self._kernel
+        if kernel.sched.current is not self._task:
+            raise KernelBug(
+                f"system call through the `sys` of {self._task!r} while {kernel.sched.current!r} runs: "
+                "each process uses the `sys` it was given"
+            )
+        result = kernel.syscalls.dispatch(nr, *params)
+        kernel.exec.exit_to_user_mode(self._task)
+        kernel.sched.cond_resched()
+        return result
+
+    def clone(self, main: Callable[..., int | None], *args: Any) -> int:
+        """Start a child process at `main(sys, *args)`; its pid."""
+        return self._call(NR_clone, SIGCHLD, main, args)
+
+    def vfork(self, main: Callable[..., int | None], *args: Any) -> int:
+        """The same, but wait until the child execs or exits."""
+        return self._call(NR_clone, SIGCHLD | CLONE_VFORK, main, args)
+
+    def clone_thread(self, main: Callable[..., int | None], *args: Any) -> int:
+        """Start a thread of this process: same getpid(), own gettid()."""
+        return self._call(NR_clone, CLONE_THREAD, main, args)
+
+    def execve(self, path: str, argv: Sequence[str] = (), envp: Mapping[str, str] | None = None) -> NoReturn:
+        """Become another program; returns only by raising OSError(ENOENT)."""
+        self._call(NR_execve, path, argv, envp)
+        raise AssertionError("execve returned")
+
+    def wait4(self, pid: int = -1, options: int = 0) -> tuple[int, Any]:
+        """Wait for a child; (pid, exit code). Raises ChildProcessError without children."""
+        status: list[Any] = [0]
+        return self._call(NR_wait4, pid, status, options), status[0]
+
+    def exit(self, code: int = 0) -> NoReturn:
+        """End the process."""
+        self._call(NR_exit, code)
+        raise AssertionError("exit returned")
+
+
+def _strerror(code: int) -> str:
+    import os
+
+    return os.strerror(code)
+
+
+def _install_core(kernel: Kernel, calls: Syscalls) -> None:
+    """The calls of processes, time and scheduling."""
+    sched = kernel.sched
+
+    def sys_getpid() -> int:
+        return sched.current.tgid
+
+    def sys_gettid() -> int:
+        return sched.current.pid
+
+    def sys_getppid() -> int:
+        leader = kernel.pids.tasks.get(sched.current.tgid, sched.current)
+        return 0 if leader.parent is None else leader.parent.tgid
+
+    def sys_sched_yield() -> None:
+        sched.schedule()
+
+    def sys_nanosleep(duration_ns: int) -> None:
+        if duration_ns < 0:
+            raise OSError(errno.EINVAL, "negative duration")
+        if kernel.timers.sleep_interruptible(duration_ns):
+            raise InterruptedError(errno.EINTR, "a signal ended the sleep")
+
+    def sys_clock_gettime(clock: int) -> int:
+        if clock not in (CLOCK_REALTIME, CLOCK_MONOTONIC):
+            raise OSError(errno.EINVAL, f"no clock {clock}")
+        return kernel.timers.now_ns()
+
+    def sys_uname(buffer: Utsname) -> None:
+        buffer.sysname, buffer.nodename, buffer.machine = "Linux", kernel.name, "lkl_green"
+        buffer.release, buffer.version = kernel.version, f"#1 {kernel.arch.name}"
+
+    def sys_reboot(magic1: int, magic2: int, command: int) -> None:
+        if (magic1, magic2) != (LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2):
+            raise OSError(errno.EINVAL, "wrong magic numbers")
+        if command not in (LINUX_REBOOT_CMD_RESTART, LINUX_REBOOT_CMD_HALT, LINUX_REBOOT_CMD_POWER_OFF):
+            raise OSError(errno.EINVAL, f"unknown command {command:#x}")
+        kernel.power_off()
+
+    def sys_exit(code: int) -> NoReturn:
+        raise TaskExit(code)
+
+    def sys_clone(flags: int, main: Callable[..., Any], args: tuple[Any, ...]) -> int:
+        return kernel.fork.clone(flags, main, args).pid
+
+    def sys_wait4(pid: int, status: list[Any], options: int) -> int:
+        child, status[0] = kernel.exits.wait4(pid, options)
+        return child
+
+    def sys_kill(pid: int, sig: int) -> None:
+        task = kernel.pids.tasks.get(pid)
+        if task is None:
+            raise OSError(errno.ESRCH, f"no task {pid}")
+        kernel.signals.send_sig(sig, task)
+
+    for nr, function in (
+        (NR_getpid, sys_getpid),
+        (NR_gettid, sys_gettid),
+        (NR_getppid, sys_getppid),
+        (NR_sched_yield, sys_sched_yield),
+        (NR_nanosleep, sys_nanosleep),
+        (NR_clock_gettime, sys_clock_gettime),
+        (NR_uname, sys_uname),
+        (NR_reboot, sys_reboot),
+        (NR_exit, sys_exit),
+        (NR_clone, sys_clone),
+        (NR_execve, kernel.exec.execve),
+        (NR_wait4, sys_wait4),
+        (NR_kill, sys_kill),
+    ):
+        calls.install(nr, function.__name__.removeprefix("sys_"), function)

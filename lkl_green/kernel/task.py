@@ -1,0 +1,231 @@
+"""What a task is: its states, its flags, its fields, and the table of all of them.
+
+States and flags are plain ints with Linux's values. An `enum.IntFlag` would read better and costs more for one `&`
+than three context switches.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from lkl_green.arch.base import ThreadInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from lkl_green.kernel.completion import Completion
+    from lkl_green.kernel.exec import PtRegs
+    from lkl_green.kernel.kthread import KThread
+    from lkl_green.kernel.wait import WaitQueueHead
+
+# Task states (include/linux/sched.h).
+TASK_RUNNING = 0
+TASK_INTERRUPTIBLE = 0x1
+TASK_UNINTERRUPTIBLE = 0x2
+EXIT_DEAD = 0x10
+EXIT_ZOMBIE = 0x20
+TASK_PARKED = 0x40
+TASK_DEAD = 0x80
+TASK_WAKEKILL = 0x100
+TASK_NOLOAD = 0x400
+TASK_NEW = 0x800
+TASK_KILLABLE = TASK_WAKEKILL | TASK_UNINTERRUPTIBLE
+TASK_IDLE = TASK_UNINTERRUPTIBLE | TASK_NOLOAD
+TASK_NORMAL = TASK_INTERRUPTIBLE | TASK_UNINTERRUPTIBLE
+
+# Task flags.
+PF_IDLE = 0x2
+PF_EXITING = 0x4
+PF_FORKNOEXEC = 0x40
+PF_KTHREAD = 0x200000
+PF_NEWBORN = 0x2000_0000  # ours: it has not run yet, and if it is killed now it never will
+PF_REPARENTED = 0x1000_0000  # ours: its parent died, init is its parent now
+
+# preempt_count is one number with three fields, as in include/linux/preempt.h: how often preemption was disabled, how
+# deep in softirqs and how deep in interrupts. "May this context sleep?" is one test for zero.
+PREEMPT_OFFSET = 1
+SOFTIRQ_OFFSET = 1 << 8
+HARDIRQ_OFFSET = 1 << 16
+PREEMPT_MASK = 0xFF
+SOFTIRQ_MASK = 0xFF << 8
+HARDIRQ_MASK = 0xF << 16
+FORK_PREEMPT_COUNT = 1
+
+# Priorities: 0 to 99 real-time (99 - rt_priority), 120 every SCHED_NORMAL task, 140 the idle task.
+MAX_RT_PRIO = 100
+DEFAULT_PRIO = 120
+IDLE_PRIO = 140
+SCHED_NORMAL = 0
+SCHED_FIFO = 1
+SCHED_RR = 2
+
+TASK_COMM_LEN = 16  # with C's final NUL, so that 15 characters are left (rule 96)
+PID_MAX_LIMIT = 4 * 1024 * 1024
+
+_STATE_NAMES = {
+    TASK_RUNNING: "RUNNING",
+    TASK_INTERRUPTIBLE: "INTERRUPTIBLE",
+    TASK_UNINTERRUPTIBLE: "UNINTERRUPTIBLE",
+    TASK_PARKED: "PARKED",
+    TASK_DEAD: "DEAD",
+    TASK_KILLABLE: "KILLABLE",
+    TASK_IDLE: "IDLE",
+    TASK_NEW: "NEW",
+}
+
+
+def state_name(state: int) -> str:
+    """A task state in words, for people."""
+    return _STATE_NAMES.get(state, hex(state))
+
+
+def state_letter(task: Task) -> str:
+    """A task's state as `ps` and ftrace print it."""
+    if task.exit_state:
+        return "Z" if task.exit_state == EXIT_ZOMBIE else "X"
+    state = task.state
+    if state & TASK_NOLOAD:
+        return "I"
+    for bit, letter in ((TASK_INTERRUPTIBLE, "S"), (TASK_UNINTERRUPTIBLE, "D"), (TASK_PARKED, "P"), (TASK_DEAD, "X")):
+        if state & bit:
+            return letter
+    return "R"
+
+
+class Task(ThreadInfo):
+    """A kernel thread, a user process or the idle task (Linux: `struct task_struct`).
+
+    Fields of the scheduler, which only the current task and whoever wakes it may write:
+
+    Attributes:
+        state: TASK_* bits; set before the condition is tested, or a wake-up is lost (rule 116).
+        saved_state: the state of a task that was preempted between setting its state and sleeping.
+        preempt_count: see PREEMPT_OFFSET above; nonzero forbids `schedule()`.
+        need_resched: somebody more important is runnable.
+        irqs_disabled: interrupts wait; per task, so that it cannot leak to whoever runs next (reference 5.20).
+        prio, policy: the priority that decides, and SCHED_*.
+        sigpending: a signal was sent; together with `signals` it is what `signal_pending()` tests.
+        killed: nonzero once the kernel takes the task down: each sleep raises TaskKilled and is counted here.
+        waiting_for: what a sleeping task waits for, for `repr` and deadlock reports.
+
+    Fields of its life:
+
+    Attributes:
+        pid, tgid, comm, flags: as in Linux.
+        fn, arg: what `ret_from_fork` calls; passed blindly by fork (rule 78).
+        parent, children: the family; `children` is None until there is one.
+        exit_signal: SIGCHLD makes a zombie for `wait4()`; 0 lets the kernel reap at once.
+        exit_state, exit_code: EXIT_* and what `wait4()` or `kthread_stop()` will see.
+        regs: the user registers; None stands for cleared ones.
+        kthread: what `kthread_create()` added; None for other tasks.
+        wait_chldexit: on which `wait4()` sleeps; None until it does.
+        vfork_done: completed when the child execs or exits.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "arg",
+        "children",
+        "comm",
+        "exit_code",
+        "exit_signal",
+        "exit_state",
+        "flags",
+        "fn",
+        "irqs_disabled",
+        "killed",
+        "kthread",
+        "locks_held",
+        "need_resched",
+        "parent",
+        "pid",
+        "policy",
+        "preempt_count",
+        "prio",
+        "regs",
+        "saved_state",
+        "signals",
+        "sigpending",
+        "state",
+        "tgid",
+        "vfork_done",
+        "wait_chldexit",
+        "waiting_for",
+    )
+
+    def __init__(self, pid: int, comm: str, parent: Task | None) -> None:
+        self.state = TASK_NEW
+        self.saved_state = TASK_RUNNING
+        self.preempt_count = FORK_PREEMPT_COUNT
+        self.need_resched = False
+        self.irqs_disabled = False
+        self.prio = DEFAULT_PRIO
+        self.policy = SCHED_NORMAL
+        self.sigpending = False
+        self.signals: set[int] | None = None
+        self.killed = 0
+        self.locks_held = 0
+        self.waiting_for: object | None = None
+        self.pid = pid
+        self.tgid = pid
+        self.comm = comm
+        self.flags = 0
+        self.fn: Callable[[Any], Any] | None = None
+        self.arg: Any = None
+        self.parent = parent
+        self.children: dict[Task, None] | None = None
+        self.exit_signal = 0
+        self.exit_state = 0
+        self.exit_code: Any = 0
+        self.regs: PtRegs | None = None
+        self.kthread: KThread | None = None
+        self.wait_chldexit: WaitQueueHead | None = None
+        self.vfork_done: Completion | None = None
+        # The architecture's part; ThreadInfo has no __init__ of its own to save the call.
+        self.thread_flags = 0
+        self.tid = 0
+        self.sched_sem = None
+        self.sched_jb = None
+        self.prev_sched = None
+        self.dead = False
+        self.context = None
+
+    def __repr__(self) -> str:
+        waiting = f" waiting for {self.waiting_for!r}" if self.waiting_for is not None and self.state else ""
+        return f"<Task {self.comm}-{self.pid} {state_name(self.exit_state or self.state)}{waiting}>"
+
+
+class PidTable:
+    """All tasks by pid, and the next pid to give.
+
+    Pids go up and wrap at the limit, as Linux's do, so that a pid is not used again soon after its task has gone.
+    """
+
+    __slots__ = ("_limit", "_next", "tasks")
+
+    def __init__(self, limit: int = PID_MAX_LIMIT) -> None:
+        self.tasks: dict[int, Task] = {}
+        self._next = 1
+        self._limit = limit
+
+    def alloc(self) -> int:
+        """A free pid, or 0 if there is none."""
+        pid = self._next
+        if pid in self.tasks or pid >= self._limit:
+            pid = self._search(pid)
+        self._next = pid + 1
+        return pid
+
+    def _search(self, start: int) -> int:
+        if len(self.tasks) >= self._limit - 1:
+            return 0
+        pid = start if start < self._limit else 1
+        while pid in self.tasks:
+            pid = pid + 1 if pid + 1 < self._limit else 1
+        return pid
+
+    def __iter__(self) -> Iterator[Task]:
+        return iter(sorted(self.tasks.values(), key=lambda task: task.pid))
+
+    def __len__(self) -> int:
+        return len(self.tasks)

@@ -1,0 +1,100 @@
+"""Starting user programs from the kernel (kernel/umh.c): `call_usermodehelper()`.
+
+Nobody but a kernel thread may become a user process, and whoever calls here may not want to: so a kthread is asked
+for, which forks the thread that execs. If the caller waits for the program's exit, the kthread does the waiting, as
+Linux's worker does.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Any
+
+from lkl_green.kernel.completion import Completion
+from lkl_green.kernel.fork import do_exit
+from lkl_green.kernel.signal import SIGCHLD
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from lkl_green.kernel.boot import Kernel
+
+UMH_NO_WAIT = 0  # do not wait at all
+UMH_WAIT_EXEC = 1  # wait for the exec
+UMH_WAIT_PROC = 2  # wait for the exit
+
+
+class _Helper:
+    """One call on its way."""
+
+    def __init__(self, kernel: Kernel, path: str, argv: Sequence[str], envp: Mapping[str, str], wait: int) -> None:
+        self._kernel = kernel
+        self._path = path
+        self._argv = argv
+        self._envp = envp
+        self._wait = wait
+        self.result: Any = 0
+        self.done = Completion(kernel, f"usermode helper {path}")
+
+    def work(self) -> int:
+        """The kthread: fork, and wait if that is wanted."""
+        kernel = self._kernel
+        flags = SIGCHLD if self._wait == UMH_WAIT_PROC else 0
+        try:
+            child = kernel.fork.kernel_thread(self._exec, flags=flags)
+        except OSError as error:
+            self._finish(-(error.errno or errno.ENOMEM))
+            return 0
+        if self._wait == UMH_WAIT_PROC:
+            code = kernel.exits.wait4(child.pid)[1]
+            self._finish(self.result or code)
+        return 0
+
+    def _exec(self, _arg: object) -> int:
+        """The thread that becomes the program (Linux: call_usermodehelper_exec_async())."""
+        try:
+            result = self._kernel.exec.kernel_execve(self._path, self._argv, self._envp)
+        except OSError as error:
+            self.result = -(error.errno or errno.ENOEXEC)
+            if self._wait == UMH_WAIT_EXEC:
+                self._finish(self.result)
+            do_exit(0)
+        if self._wait == UMH_WAIT_EXEC:
+            self._finish(0)
+        return result
+
+    def _finish(self, result: Any) -> None:
+        self.result = result
+        self.done.complete()
+
+
+def call_usermodehelper(
+    kernel: Kernel,
+    path: str,
+    argv: Sequence[str] = (),
+    envp: Mapping[str, str] | None = None,
+    wait: int = UMH_WAIT_EXEC,
+) -> int:
+    """Run a user program as a child of the kernel.
+
+    Args:
+        kernel: the kernel.
+        path: a registered program.
+        argv: its arguments; the path alone if left out.
+        envp: its environment.
+        wait: UMH_NO_WAIT, UMH_WAIT_EXEC or UMH_WAIT_PROC.
+
+    Returns:
+        0, or the program's exit code with UMH_WAIT_PROC.
+
+    Raises:
+        OSError: ENOENT if there is no such program (not with UMH_NO_WAIT), or what fork failed with.
+    """
+    helper = _Helper(kernel, path, argv, envp or {}, wait)
+    kernel.kthreads.kthread_run(helper.work, name="kworker/u:umh")
+    if wait == UMH_NO_WAIT:
+        return 0
+    helper.done.wait_for_completion()
+    if helper.result < 0:
+        raise OSError(-helper.result, "the user program could not be started", path)
+    return int(helper.result)

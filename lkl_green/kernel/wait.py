@@ -1,0 +1,152 @@
+"""Wait queues: sleeping until a condition holds.
+
+The protocol is the whole point (rule 116). The waiter queues itself and sets its state *before* it tests the condition:
+
+        waker                         waiter
+                                      state = TASK_UNINTERRUPTIBLE, queued
+        condition = True              condition? no
+        wake_up(): state = RUNNING    schedule(): state is RUNNING, so do not sleep
+
+With the test before the state, a wake-up that comes between the two finds nobody asleep, and the waiter sleeps for
+ever: the lost wake-up. `wait_event()` gets it right; use it rather than the pieces. A wake-up without cause is legal,
+so every sleep is in a loop.
+
+A queue is a dict keyed by the waiting task, in order of arrival: constant-time removal from the middle, which a
+time-out or a signal needs, at a fifth of the price of a linked list in Python. Exclusive waiters stand in a dict of
+their own: `wake_up()` wakes every other waiter and one of them, longest waiting first (rule 122). Linux keeps one list,
+puts non-exclusive waiters at its head and so wakes those last come first; here they, too, wake in order of arrival.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from lkl_green.kernel.current import current_kernel
+from lkl_green.kernel.task import TASK_INTERRUPTIBLE, TASK_KILLABLE, TASK_NORMAL, TASK_RUNNING, TASK_UNINTERRUPTIBLE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lkl_green.kernel.boot import Kernel
+    from lkl_green.kernel.task import Task
+
+
+class WaitQueueHead:
+    """A queue of sleeping tasks.
+
+    Args:
+        kernel: the kernel it belongs to; the current one if left out.
+        name: shown in `repr` and deadlock reports.
+    """
+
+    __slots__ = ("_exclusive", "_kernel", "_name", "_waiters")
+
+    def __init__(self, kernel: Kernel | None = None, name: str = "") -> None:
+        self._kernel = kernel if kernel is not None else current_kernel()
+        self._name = name
+        self._waiters: dict[Task, None] = {}
+        self._exclusive: dict[Task, None] = {}
+
+    # -- the pieces
+
+    def prepare_to_wait(self, state: int = TASK_UNINTERRUPTIBLE, exclusive: bool = False) -> None:
+        """Queue the current task, if it is not, and set its state; test the condition after this."""
+        task = self._kernel.sched.current
+        (self._exclusive if exclusive else self._waiters)[task] = None
+        task.waiting_for = self
+        task.state = state
+
+    def finish_wait(self) -> None:
+        """Leave the queue and run on."""
+        task = self._kernel.sched.current
+        task.state = TASK_RUNNING
+        task.waiting_for = None
+        self._waiters.pop(task, None)
+        self._exclusive.pop(task, None)
+
+    def waitqueue_active(self) -> bool:
+        """Whether anybody waits."""
+        return bool(self._waiters or self._exclusive)
+
+    # -- waking
+
+    def wake_up(self, nr_exclusive: int = 1, states: int = TASK_NORMAL) -> int:
+        """Wake every non-exclusive waiter and up to `nr_exclusive` exclusive ones; how many were asleep.
+
+        A task that was woken is off the queue at once, so that the next call finds the next exclusive waiter.
+        """
+        sched = self._kernel.sched
+        if sched.listener is not None:
+            sched.listener("wake_up", self)
+        woken = self._wake(self._waiters, len(self._waiters), states)
+        return woken + self._wake(self._exclusive, nr_exclusive, states)
+
+    def _wake(self, queue: dict[Task, None], limit: int, states: int) -> int:
+        wake_up_state = self._kernel.sched.wake_up_state
+        woken = 0
+        for task in list(queue):
+            if woken >= limit:
+                break
+            if wake_up_state(task, states):
+                queue.pop(task, None)
+                woken += 1
+        return woken
+
+    def wake_up_all(self) -> int:
+        """Wake everybody."""
+        return self.wake_up(nr_exclusive=len(self._exclusive))
+
+    def wake_up_interruptible(self) -> int:
+        """Like `wake_up`, but leave uninterruptible sleepers alone."""
+        return self.wake_up(states=TASK_INTERRUPTIBLE)
+
+    # -- waiting
+
+    def wait_event(self, condition: Callable[[], object], exclusive: bool = False) -> None:
+        """Sleep until `condition()` is true; it is tested before sleeping and after each wake-up."""
+        self._wait(condition, TASK_UNINTERRUPTIBLE, None, exclusive)
+
+    def wait_event_interruptible(self, condition: Callable[[], object], exclusive: bool = False) -> None:
+        """Like `wait_event`; a signal ends it. Raises InterruptedError (EINTR)."""
+        self._wait(condition, TASK_INTERRUPTIBLE, None, exclusive)
+
+    def wait_event_killable(self, condition: Callable[[], object]) -> None:
+        """Like `wait_event`; only SIGKILL ends it. Raises InterruptedError (EINTR)."""
+        self._wait(condition, TASK_KILLABLE, None, False)
+
+    def wait_event_timeout(self, condition: Callable[[], object], timeout_ns: int) -> int:
+        """Like `wait_event`, for at most `timeout_ns`; 0 if it passed, else what is left of it, at least 1."""
+        return self._wait(condition, TASK_UNINTERRUPTIBLE, timeout_ns, False)
+
+    def wait_event_interruptible_timeout(self, condition: Callable[[], object], timeout_ns: int) -> int:
+        """Both. Raises InterruptedError (EINTR)."""
+        return self._wait(condition, TASK_INTERRUPTIBLE, timeout_ns, False)
+
+    def _wait(self, condition: Callable[[], object], state: int, timeout_ns: int | None, exclusive: bool) -> int:
+        kernel = self._kernel
+        sched = kernel.sched
+        if sched.listener is not None:
+            sched.listener("wait", self)
+        if condition():
+            return max(timeout_ns or 1, 1)
+        try:
+            while True:
+                self.prepare_to_wait(state, exclusive)
+                if condition():
+                    return max(timeout_ns or 1, 1)
+                if timeout_ns == 0:
+                    return 0
+                if kernel.signals.pending_in(sched.current, state):
+                    raise InterruptedError(errno.EINTR, "a signal ended the wait")
+                if timeout_ns is None:
+                    sched.schedule()
+                else:
+                    timeout_ns = kernel.timers.schedule_timeout(timeout_ns)
+        finally:
+            self.finish_wait()
+
+    def __repr__(self) -> str:
+        waiters = [*self._waiters, *self._exclusive]
+        who = ", ".join(f"{task.comm}-{task.pid}" for task in waiters) or "nobody"
+        return f"<WaitQueueHead {self._name or hex(id(self))} waiters: {who}>"

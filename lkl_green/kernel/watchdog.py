@@ -1,0 +1,92 @@
+"""The watchdog: naming, and ending, a task that never yields (kernel/watchdog.c, soft lockup).
+
+Switching is cooperative: a kernel thread that loops without ever reaching a scheduling point stops the kernel, the
+application and Ctrl-C with it. Another OS thread, that of a host timer, looks once a period whether scheduling points
+pass. If none did, it logs the task and the line it is at, and raises SoftLockup in it, which ends the task as an oops.
+Code that does not return to the interpreter (a long C call, `time.sleep`) gets the exception when it does.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from _thread import get_ident
+from typing import TYPE_CHECKING
+
+from lkl_green.errors import SoftLockup
+from lkl_green.kernel.printk import KERN_EMERG
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from lkl_green.host.ops import HostTimer
+    from lkl_green.kernel.boot import Kernel
+
+
+class Watchdog:
+    """Watches one kernel.
+
+    Args:
+        kernel: the kernel.
+        period_ns: how long a task may run without a scheduling point, between one and two periods; None never starts.
+    """
+
+    def __init__(self, kernel: Kernel, period_ns: int | None) -> None:
+        self._kernel = kernel
+        self._period_ns = period_ns
+        self._timer: HostTimer | None = None
+        self._owner = get_ident()
+        self._seen: tuple[int, int] = (0, 0)
+
+    def start(self) -> None:
+        """Begin. Raises OSError(ENOMEM) if the host has no timer."""
+        if self._period_ns is None:
+            return
+        host = self._kernel.host
+        self._timer = host.timer_alloc(self._look, None)
+        if self._timer is None or host.timer_set_oneshot(self._timer, self._period_ns):
+            self.stop()
+            import errno
+
+            raise OSError(errno.ENOMEM, "the host gave no timer for the watchdog")
+
+    def stop(self) -> None:
+        """End; waits for a look that is under way."""
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            self._kernel.host.timer_free(timer)
+
+    def _look(self, _arg: object) -> None:
+        """In the host timer's thread, once a period."""
+        sched = self._kernel.sched
+        now = (sched.points, sched.nr_switches)
+        if now == self._seen and sched.current is not sched.swapper:
+            self._bark()
+        self._seen = now
+        timer = self._timer
+        if timer is not None:
+            self._kernel.host.timer_set_oneshot(timer, self._period_ns or 0)
+
+    def _bark(self) -> None:
+        kernel = self._kernel
+        task = kernel.sched.current
+        ident = kernel.arch.os_thread_of(task)
+        frame = sys._current_frames().get(ident)
+        where = _kernel_code_line(frame)
+        seconds = (self._period_ns or 0) / 1e9
+        message = (
+            f"BUG: soft lockup - {task.comm}-{task.pid} has not reached a scheduling point for {seconds:g}s, at {where}; "
+            "call cond_resched() in long computations"
+        )
+        kernel.printk.printk(message, KERN_EMERG)
+        error = type("SoftLockup", (SoftLockup,), {"__init__": lambda self: SoftLockup.__init__(self, message)})
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(error))
+
+
+def _kernel_code_line(frame: FrameType | None) -> str:
+    """Where the task's own code is: the innermost line outside this package, else the innermost line."""
+    found = frame
+    while found is not None and "/lkl_green/" in found.f_code.co_filename and found.f_back is not None:
+        found = found.f_back
+    shown = found if found is not None else frame
+    return "an unknown line" if shown is None else f"{shown.f_code.co_filename}:{shown.f_lineno}"
