@@ -238,10 +238,10 @@ class CommonHost(HostOps, Generic[ThreadT]):
         self._owner = None
 
     def _check_owner(self, operation: str) -> None:
+        if self._owner is not None and not self._current().adopted:
+            raise called_by_host_thread(operation)
         if get_ident() != self._owner:
             raise self._refusal(operation)
-        if not self._current().adopted:
-            raise called_by_host_thread(operation)
 
     def live(self) -> LiveObjects:
         return LiveObjects(

@@ -49,7 +49,7 @@ NEVER = 1 << 62
 
 # How many scheduling points may pass before the clock is looked at: what a timer may be late by under load, against
 # the price of reading the clock (a third of a context switch).
-POLL_POINTS = 64
+POLL_POINTS = 256
 
 # A killed task that sleeps this often in spite of it is given up.
 KILLED_SLEEPS = 16
