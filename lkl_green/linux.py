@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from lkl_green.errors import TaskExit
 from lkl_green.kernel import umh as _umh
 from lkl_green.kernel.completion import Completion
-from lkl_green.kernel.current import current_kernel, current_kernel_var
+from lkl_green.kernel.current import current_kernel
 from lkl_green.kernel.fork import CLONE_PARENT, CLONE_VFORK
 from lkl_green.kernel.locking import Mutex, Semaphore, SpinLock
 from lkl_green.kernel.printk import (
@@ -71,12 +71,12 @@ def current() -> Task:
 
 def schedule() -> None:
     """Give up the CPU (rules 115 to 117)."""
-    current_kernel_var.get().sched.schedule()
+    current_kernel().sched.schedule()
 
 
 def cond_resched() -> bool:
     """Let others run if it is time; whether one did (rule 127)."""
-    return current_kernel_var.get().sched.cond_resched()
+    return current_kernel().sched.cond_resched()
 
 
 def set_current_state(state: int) -> None:
@@ -137,7 +137,7 @@ def in_interrupt() -> bool:
 
 def wake_up_process(task: Task) -> bool:
     """Wake a sleeping task; whether it slept (rule 114)."""
-    return current_kernel_var.get().sched.wake_up_process(task)
+    return current_kernel().sched.wake_up_process(task)
 
 
 def sched_setscheduler(task: Task, policy: int, rt_priority: int = 0) -> None:

@@ -7,10 +7,14 @@ The switch itself is not a method of `Arch`. Each task carries `switch_to`, a ca
 resumes that task, because `arch.switch_to(prev, next)` would cost a Python call more than the `greenlet.switch` behind
 it, a fifth of the whole context switch. Its contract is that of Linux's switch_to(prev, next, last):
 
-- `entry.current` is set to the task that is resumed before its `switch_to` is called;
-- `next.switch_to(prev)` returns, in the task that called it, when somebody resumes that task; what it returns is the
-  task that really ran before (rule 29), which is not the local `prev` as soon as three tasks take part;
-- for a task that never ran, it starts `entry.ret_from_fork(last)` on a context of its own.
+- before `next.switch_to()` is called, `entry.current` is set to `next` and `entry.last` to the task that is left;
+- it returns, in the task that called it, when somebody resumes that task; `entry.last` is then the task that really ran
+  before (rule 29), which is not the local `prev` as soon as three tasks take part;
+- for a task that never ran, it starts `entry.ret_from_fork()` on a context of its own.
+
+`last` is LKL's abs_prev: written by the one who leaves, read by the one who is resumed, and exactly one of them runs
+(rule 30). LKL's is static and would be shared by two kernels. Dropped: passing it as the value of the switch, which is
+how Linux has it and `greenlet.switch(prev)` would do it, at a sixth of a bare switch for each.
 
 A task ends when `ret_from_fork` returns. It returns the task to run next, and the architecture goes there without
 coming back: what is left of the dead task's stack belongs to nobody.
@@ -49,7 +53,7 @@ class ThreadInfo:
 
     __slots__ = ("context", "dead", "prev_sched", "sched_jb", "sched_sem", "switch_to", "thread_flags", "tid")
 
-    switch_to: Callable[[Any], Any]
+    switch_to: Callable[[], Any]
     context: Context | None
     thread_flags: int
     tid: int
@@ -63,11 +67,12 @@ class KernelEntry(Protocol):
     """What the architecture calls in the kernel."""
 
     current: Any
+    last: Any
 
-    def ret_from_fork(self, last: Any, /) -> Any:
+    def ret_from_fork(self) -> Any:
         """Run the current task from its first instruction to its death; the task to run next."""
 
-    def schedule_tail(self, last: Any, /) -> None:
+    def schedule_tail(self) -> None:
         """Finish a switch in a task that did not come out of `schedule()`."""
 
     def schedule(self) -> None:
@@ -115,8 +120,8 @@ class Arch(ABC):
         """`lkl_run()` ends: no kernel code runs until the next `enter`."""
 
     @abstractmethod
-    def switch_from_idle(self, next: ThreadInfo) -> ThreadInfo:
-        """Resume `next` from the context of `swapper`; returns the last task when `swapper` is resumed."""
+    def switch_from_idle(self, next: ThreadInfo) -> None:
+        """Resume `next` from the context of `swapper`; returns when `swapper` is resumed."""
 
     @abstractmethod
     def runs_current(self) -> bool:
@@ -136,10 +141,10 @@ class Arch(ABC):
         """Whether a foreign OS thread may run kernel code itself, as its host task (LKL's way)."""
         return False
 
-    def borrow(self, task: ThreadInfo, call: Callable[[Any], Any]) -> None:
+    def borrow(self, task: ThreadInfo, call: Callable[[], Any]) -> None:
         """Be host task `task` on the calling OS thread, from its being scheduled to its going to sleep.
 
-        `call(last)` runs as the current task; it returns None, or the task to run next if the host task has died.
+        `call()` runs as the current task; it returns None, or the task to run next if the host task has died.
         """
         raise NotImplementedError
 

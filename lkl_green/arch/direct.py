@@ -20,9 +20,6 @@
   looks for something else to do.
 - *Nothing ever travels through `greenlet.parent`* but the end of a worker that the full pool does not want, and then
   the parent is set to the root of that moment; `lkl_run()` may be called from another greenlet each time.
-
-Switching passes the task that is left as the value of the switch, so that `greenlet.switch(prev)` returns in the
-resumed task what rule 29 asks for, with no variable to keep.
 """
 
 from __future__ import annotations
@@ -49,7 +46,7 @@ class DirectArch(Arch):
 
     def __init__(self) -> None:
         # Bound once: a task has never run exactly as long as its switch_to *is* this object.
-        self._first_switch: Callable[[Any], Any] = self._start
+        self._first_switch: Callable[[], Any] = self._start
         self._pool: list[greenlet] = []
         self._entry: KernelEntry
         self._swapper: ThreadInfo
@@ -84,7 +81,6 @@ class DirectArch(Arch):
     def release_thread(self, task: ThreadInfo) -> None:
         """The worker is in the pool already, or was never taken; drop the way back to it."""
         task.switch_to = self._first_switch
-        task.context = None
 
     # -- the root
 
@@ -95,24 +91,24 @@ class DirectArch(Arch):
     def leave(self) -> None:
         """Swapper is nobody until the next `lkl_run()`."""
 
-    def switch_from_idle(self, next: ThreadInfo) -> ThreadInfo:
+    def switch_from_idle(self, next: ThreadInfo) -> None:
         """Resume tasks until swapper is resumed, entering newborns on the way."""
         entry = self._entry
-        swapper = last = self._swapper
+        swapper = self._swapper
         while next is not swapper:
             if next.switch_to is self._first_switch:
                 self._give_worker(next, self._pool.pop() if self._pool else greenlet(self._worker))
-            last = next.switch_to(last)
+            next.switch_to()
             next = entry.current
-        return last
 
-    def _start(self, prev: ThreadInfo) -> Any:
+    def _start(self) -> None:
         """First switch to a task, on the stack of another one."""
         if not self._pool:
-            return self._swapper.switch_to(prev)
+            self._swapper.switch_to()
+            return
         worker = self._pool.pop()
         self._give_worker(self._entry.current, worker)
-        return worker.switch(prev)
+        worker.switch()
 
     def _give_worker(self, task: ThreadInfo, worker: greenlet) -> None:
         worker.gr_context = task.context
@@ -121,25 +117,24 @@ class DirectArch(Arch):
 
     # -- a worker
 
-    def _worker(self, last: ThreadInfo) -> ThreadInfo:
+    def _worker(self) -> None:
         """Run one task after another; return, to the root, only when the pool is full."""
         entry = self._entry
         me = getcurrent()
         pool = self._pool
         first_switch = self._first_switch
         while True:
-            task = entry.current
-            next = entry.ret_from_fork(last)
-            last = task
+            next = entry.ret_from_fork()
             if next.switch_to is first_switch:
                 self._give_worker(next, me)
                 continue
             if len(pool) >= POOL_LIMIT:
                 me.parent = self._swapper.switch_to.__self__  # type: ignore[attr-defined]
-                return last
+                return
             pool.append(me)
-            del task, next  # a parked worker keeps nobody alive
-            last = entry.current.switch_to(last)
+            resume = next.switch_to
+            del next  # a parked worker keeps nobody alive
+            resume()
 
     # -- asked from outside
 

@@ -13,7 +13,8 @@ What differs from LKL, and why (numbers of the reference's part 5):
 - thread flags and jump buffer are copied before `sem_up(next)`; nothing of prev is read after it but its own `dead`
   and `prev_sched`, which only the one who resumes it writes (5.1, 5.2);
 - a child inherits no thread flags: a kernel thread started by a host task is not a host task (5.12);
-- "prev" travels in the resumed task, UML's way (rule 41); LKL's static `abs_prev` would be shared by two kernels.
+- the task that ran before is known per kernel and kept in the resumed task, UML's way (rule 41); LKL's static
+  `abs_prev` would be shared by two kernels.
 
 A *host task* belongs to an OS thread of the application, which borrows it for a system call: the OS thread waits on
 the task's semaphore until the scheduler picks the task, runs the call on its own stack as the current task, and goes
@@ -129,16 +130,16 @@ class SemaphoreArch(Arch):
         """Put the LKL CPU; `current` is swapper whenever it is free (rule 25)."""
         self.cpu.put()
 
-    def switch_from_idle(self, next: ThreadInfo) -> ThreadInfo:
+    def switch_from_idle(self, next: ThreadInfo) -> None:
         """An ordinary switch: swapper has a semaphore like everyone else."""
-        last: ThreadInfo = next.switch_to(self._swapper)
-        return last
+        next.switch_to()
 
     # -- the switch
 
-    def _switch_to(self, next: ThreadInfo, prev: ThreadInfo) -> Any:
+    def _switch_to(self, next: ThreadInfo) -> None:
         """LKL's __switch_to, in the order of rule 27."""
         ops = self.ops
+        prev: ThreadInfo = self._entry.last
         next.prev_sched = prev
         if not next.tid:
             raise KernelBug(f"switch to {next!r}, which has no host thread")
@@ -153,7 +154,6 @@ class SemaphoreArch(Arch):
         ops.sem_down(prev.sched_sem)
         if prev.dead:
             ops.thread_exit()
-        return prev.prev_sched
 
     def _bootstrap(self, task: ThreadInfo) -> None:
         """What a task's host thread runs (LKL: thread_bootstrap)."""
@@ -161,9 +161,9 @@ class SemaphoreArch(Arch):
         if task.dead:
             return
         self._os_threads[task.tid] = get_ident()
-        next = self._entry.ret_from_fork(task.prev_sched)
+        next = self._entry.ret_from_fork()
         del self._os_threads[task.tid]
-        self._switch_to(next, task)
+        self._switch_to(next)
 
     # -- host tasks
 
@@ -171,15 +171,15 @@ class SemaphoreArch(Arch):
         """Only where an OS thread of the application is a host thread like any other."""
         return self.ops.foreign_threads_run_kernel
 
-    def borrow(self, task: ThreadInfo, call: Callable[[Any], Any]) -> None:
+    def borrow(self, task: ThreadInfo, call: Callable[[], Any]) -> None:
         """Be the host task for one system call (LKL: switch_to_host_task, then thread_sched_jb)."""
         self.ops.sem_down(task.sched_sem)
         self._os_threads[task.tid] = get_ident()
-        next = call(task.prev_sched)
+        next = call()
         if next is None:
             self.thread_sched_jb()
         else:
-            self._leave_by_jump(task, partial(self._switch_to, next, task))
+            self._leave_by_jump(task, partial(self._switch_to, next))
 
     def thread_sched_jb(self) -> None:
         """Sleep as the current host task, but return on this host thread, outside the kernel (rule 36)."""
@@ -218,5 +218,5 @@ class SemaphoreArch(Arch):
         return self.ops.thread_stack(task.tid) if task.tid else None
 
 
-def _gone(prev: object) -> Any:
+def _gone() -> Any:
     raise KernelBug("switch to a task whose host thread has been taken away")

@@ -14,7 +14,6 @@ import errno
 import threading
 import traceback
 from _thread import get_ident
-from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from lkl_green.arch.direct import DirectArch
@@ -24,7 +23,7 @@ from lkl_green.host.clock import Clock, MonotonicClock, VirtualClock
 from lkl_green.host.greenlets import GreenletHost
 from lkl_green.host.ops import HostOps
 from lkl_green.host.threads import ThreadHost
-from lkl_green.kernel.current import current_kernel_var
+from lkl_green.kernel.current import running_here
 from lkl_green.kernel.exec import Exec
 from lkl_green.kernel.exit import Exits
 from lkl_green.kernel.fork import Fork
@@ -135,16 +134,21 @@ class Kernel:
         self.reports = Reports(self)
         self.watchdog = Watchdog(self, watchdog_ns)
         self.host_tasks: HostTasks
-        self._connect()
+        self._connect(switch)
 
-    def _connect(self) -> None:
+    def _connect(self, switch: str) -> None:
         """Tell the scheduler whom to call."""
         sched = self.sched
         sched.at_checkpoint = self.loop.at_checkpoint
-        sched.ret_from_fork = self.fork.ret_from_fork
+        sched.ret_from_fork = self.fork.ret_from_fork if switch == "direct" else self._ret_from_fork_on_host_thread
         sched.interrupted = self.loop.interrupted
-        sched.on_dead = self.exits.finish_dead
+        sched.on_dead = self.arch.release_thread
         sched.on_abandoned = self.reboot.abandon
+
+    def _ret_from_fork_on_host_thread(self) -> Task:
+        """A host thread that runs one task may be an OS thread, on which no kernel has run before."""
+        running_here.kernel = self
+        return self.fork.ret_from_fork()
 
     # -- boot
 
@@ -158,7 +162,7 @@ class Kernel:
             self.host_tasks = HostTasks(self)
             undo.append(self.host_tasks.cleanup)
             undo.append(self._drop_all)
-            copy_context().run(self._rest_init, init, args)
+            self._rest_init(init, args)
             self.watchdog.start()
         except BaseException:
             self.halted = True
@@ -167,8 +171,7 @@ class Kernel:
             raise
 
     def _rest_init(self, init: Callable[..., Any] | None, args: tuple[Any, ...]) -> None:
-        """Fork the first tasks, in a context in which this kernel is the current one."""
-        current_kernel_var.set(self)
+        """Fork the first tasks."""
         self.init_task = self.fork.kernel_thread(self._kernel_init, (init, args), name="init")
         self.kthreads.kthreadd = self.fork.kernel_thread(self.kthreads.run_kthreadd, name="kthreadd")
         self.softirq.ksoftirqd = self.kthreads.fork_kthread(self.softirq.run_ksoftirqd, "ksoftirqd/0")

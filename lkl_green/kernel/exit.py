@@ -113,10 +113,6 @@ class Exits:
             parent.children.pop(task, None)
         kernel.signals.release(task)
 
-    def finish_dead(self, task: Task) -> None:
-        """A successor runs: the dead task's context can go (Linux: put_task_stack() in finish_task_switch())."""
-        self._kernel.arch.release_thread(task)
-
     def drop_unstarted(self, task: Task) -> None:
         """End a task that never ran: its function is not called (rule 97)."""
         sched = self._kernel.sched

@@ -175,7 +175,7 @@ class Fork:
 
     # -- the newborn
 
-    def ret_from_fork(self, last: Task) -> Task:
+    def ret_from_fork(self) -> Task:
         """Run the current task from birth to death; the task to run after it."""
         kernel = self._kernel
         sched = kernel.sched
@@ -183,7 +183,7 @@ class Fork:
         task.flags &= ~PF_NEWBORN
         code: Any
         try:
-            sched.schedule_tail(last)
+            sched.schedule_tail()
             if task.fn is not None:
                 self._ret_from_kernel_thread(task)
             code = kernel.exec.userspace(task)

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from lkl_green.arch.base import TIF_HOST_THREAD
 from lkl_green.errors import Deadlock, TaskExit, TaskKilled, TaskUnwind
-from lkl_green.kernel.current import current_kernel_var
+from lkl_green.kernel.current import running_here
 from lkl_green.kernel.fork import CLONE_FILES, CLONE_FS, CLONE_SIGHAND, CLONE_THREAD, CLONE_VM
 from lkl_green.kernel.task import TASK_RUNNING, TASK_UNINTERRUPTIBLE
 
@@ -145,7 +145,7 @@ class HostTasks:
             post.accepted.acquire()
             if not request.done:
                 assert host_task.task is not None
-                kernel.arch.borrow(host_task.task, lambda last: self._run_borrowed(host_task, last))
+                kernel.arch.borrow(host_task.task, lambda: self._run_borrowed(host_task))
         request.answered.acquire()
         return request.outcome()
 
@@ -225,7 +225,6 @@ class HostTasks:
     def _new_host_task(self, host_task: HostTask, tid: int, context: Context) -> None:
         """A thread of init, or a process of its own, that sleeps outside the kernel (rules 50, 51)."""
         kernel = self._kernel
-        context.run(current_kernel_var.set, kernel)
         task = kernel.fork.do_fork(
             0 if host_task.new_group else THREAD_FLAGS,
             None,
@@ -293,15 +292,16 @@ class HostTasks:
             # A mistake in the caller's arguments is the caller's to see; the host task lives on.
             request.answer(-errno.EFAULT, error)
 
-    def _run_borrowed(self, host_task: HostTask, last: Any) -> Task | None:
+    def _run_borrowed(self, host_task: HostTask) -> Task | None:
         """One call on the caller's own OS thread; the task to run next if the host task was taken down in it."""
         kernel = self._kernel
         task = host_task.task
         request = host_task.request
         assert task is not None
         assert request is not None
+        running_here.kernel = kernel
         try:
-            kernel.sched.schedule_tail(last)
+            kernel.sched.schedule_tail()
             self._run(host_task, request)
         except TaskExit as exit:
             return kernel.exits.exit_task(task, exit.code)
@@ -309,6 +309,8 @@ class HostTasks:
             if not request.done:
                 request.answer(-errno.ESHUTDOWN)
             return kernel.exits.exit_task(task, kernel.task_died(task, error))
+        finally:
+            running_here.kernel = None
         task.waiting_for = OUTSIDE
         task.state = TASK_UNINTERRUPTIBLE
         return None

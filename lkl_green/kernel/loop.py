@@ -21,7 +21,7 @@ from _thread import get_ident
 from typing import TYPE_CHECKING
 
 from lkl_green.errors import Deadlock, KernelHalted, ReentrantRun, WrongThread
-from lkl_green.kernel.current import current_kernel_var
+from lkl_green.kernel.current import running_here
 from lkl_green.kernel.sched import NEVER, POLL_POINTS
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class RunLoop:
         limit = 1 if until is RunUntil.SWITCH else NEVER if max_switches is None else max_switches
         self._limit = self._sched.points + limit
         self._deadline_ns = NEVER if budget_ns is None else kernel.host.time() + budget_ns
-        token = current_kernel_var.set(kernel)
+        outer, running_here.kernel = running_here.kernel, kernel
         self.running = True
         kernel.arch.enter()
         try:
@@ -102,12 +102,13 @@ class RunLoop:
             if not kernel.halted:
                 kernel.arch.leave()
             self.running = False
-            current_kernel_var.reset(token)
+            running_here.kernel = outer
 
     def check_caller(self, what: str) -> None:
         """Only the owner's application context may. Raises WrongThread or ReentrantRun."""
-        kernel = self._kernel
-        if kernel.arch.runs_current():
+        if get_ident() == self._owner and not self.running:
+            return
+        if self._kernel.arch.runs_current():
             raise ReentrantRun(
                 f"{what} inside kernel thread {self._sched.current!r}: a kernel thread sleeps or calls schedule(); "
                 "running the kernel is the application's part"
@@ -117,8 +118,7 @@ class RunLoop:
                 f"{what} from an OS thread that does not own the kernel: it belongs to the thread that called "
                 "lkl_start_kernel(); other threads use lkl_syscall() and lkl_trigger_irq()"
             )
-        if self.running:
-            raise ReentrantRun(f"{what} while lkl_run() runs: called from an interrupt handler, a callback or a policy")
+        raise ReentrantRun(f"{what} while lkl_run() runs: called from an interrupt handler, a callback or a policy")
 
     def _run(self, early: RunReason) -> RunStatus:
         sched = self._sched

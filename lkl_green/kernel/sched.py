@@ -23,7 +23,7 @@ Exploring schedules needs this and nothing else of the primitives.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lkl_green.errors import KernelBug, SchedulingWhileAtomic, TaskAbandoned, TaskKilled
 from lkl_green.kernel.task import (
@@ -60,6 +60,7 @@ class Scheduler:
 
     Attributes:
         current: the task that runs; swapper while the application does.
+        last: the task that really ran before the current one was switched to (rule 29).
         swapper: the idle task.
         points: scheduling points passed; `checkpoint`: at how many the slow path is taken.
         leave: `lkl_run()` is to be left at the next scheduling point.
@@ -77,6 +78,7 @@ class Scheduler:
         "halting",
         "idle_switches",
         "interrupted",
+        "last",
         "leave",
         "listener",
         "misses",
@@ -93,6 +95,7 @@ class Scheduler:
 
     def __init__(self, swapper: Task, policy: Policy, arch: Arch) -> None:
         self.current = swapper
+        self.last = swapper
         self.swapper = swapper
         self.arch = arch
         self.points = 0
@@ -109,7 +112,7 @@ class Scheduler:
         self.at_checkpoint: Callable[[], None]
         self.on_dead: Callable[[Task], None]
         self.on_abandoned: Callable[[Task], None]
-        self.ret_from_fork: Callable[[Task], Task]
+        self.ret_from_fork: Callable[[], Task]
         self.interrupted: Callable[[BaseException], None]
         self.fifo: deque[Task] | None = None
         self.policy = policy
@@ -149,10 +152,11 @@ class Scheduler:
             return
         if self.trace is not None:
             self.trace.sched_switch(prev, next)
+        self.last = prev
         self.current = next
-        last = next.switch_to(prev)
+        next.switch_to()
         if self.post_switch:
-            self.finish_task_switch(last)
+            self.finish_task_switch()
 
     def _pick_next_slow(self, prev: Task) -> Task:
         """Pick at a checkpoint, or where the policy has to be asked; `prev` itself if it is to go on."""
@@ -300,20 +304,21 @@ class Scheduler:
 
     # -- the other side of a switch
 
-    def finish_task_switch(self, last: Task) -> None:
+    def finish_task_switch(self) -> None:
         """Clean up after the task that ran before; runs in the one that runs now (rules 44, 113)."""
         self.post_switch = self.halting
+        last = self.last
         if last.state == TASK_DEAD:
             self.on_dead(last)
         current = self.current
         if current.killed and current.state == TASK_RUNNING and current is not self.swapper:
             self._raise_killed(current)
 
-    def schedule_tail(self, last: Task) -> None:
+    def schedule_tail(self) -> None:
         """The first thing a newborn does (rules 77, 83, 112)."""
         self.current.preempt_count = 0  # FORK_PREEMPT_COUNT in a newborn, 0 in a host task that comes back
         if self.post_switch:
-            self.finish_task_switch(last)
+            self.finish_task_switch()
 
     def task_dead(self, prev: Task) -> Task:
         """The current task's last act: pick who runs next, for the architecture to go there (rule 117)."""
@@ -327,6 +332,7 @@ class Scheduler:
             next = self.swapper
         if self.trace is not None:
             self.trace.sched_switch(prev, next)
+        self.last = prev
         self.current = next
         return next
 
@@ -340,10 +346,11 @@ class Scheduler:
         self.idle_switches += 1
         if self.trace is not None:
             self.trace.sched_switch(swapper, next)
+        self.last = swapper
         self.current = next
-        last: Any = self.arch.switch_from_idle(next)
+        self.arch.switch_from_idle(next)
         if self.post_switch:
-            self.finish_task_switch(last)
+            self.finish_task_switch()
         return True
 
     # -- taking a task down
@@ -360,7 +367,7 @@ class Scheduler:
         """Switch away from a task that swallows TaskKilled, for ever: nothing but not running it stops it."""
         self.on_abandoned(task)
         next = self.task_dead(task)
-        next.switch_to(task)
+        next.switch_to()
         raise TaskAbandoned(f"{task.comm}-{task.pid} was given up and must not run again")
 
     # -- preemption
