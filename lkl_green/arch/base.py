@@ -49,6 +49,9 @@ class ThreadInfo:
         sched_jb: where the host thread of a host task goes back to when the task sleeps for good.
         prev_sched: the task that ran before this one was resumed last (UML's rule, rule 41).
         dead: set by `release_thread`; the host thread ends as soon as it sees it.
+
+    Fork sets `thread_flags` and `context`, the architecture's `new_thread` whatever else it uses: storing what only
+    another architecture reads would be a good part of the price of a task.
     """
 
     __slots__ = ("context", "dead", "prev_sched", "sched_jb", "sched_sem", "switch_to", "thread_flags", "tid")
@@ -96,16 +99,11 @@ class Arch(ABC):
         """Every task but swapper is gone: give back what `threads_init` and the pools hold."""
 
     @abstractmethod
-    def alloc_thread_info(self, task: ThreadInfo) -> None:
-        """Allocate what a task needs before it can be given a context. Raises OSError(ENOMEM)."""
+    def new_thread(self, task: ThreadInfo) -> None:
+        """Arrange for the newborn to be resumed in `ret_from_fork`, in `task.context`.
 
-    @abstractmethod
-    def copy_thread(self, task: ThreadInfo) -> None:
-        """Arrange for the newborn to be resumed in `ret_from_fork`. Raises OSError(ENOMEM)."""
-
-    @abstractmethod
-    def free_thread_info(self, task: ThreadInfo) -> None:
-        """Undo `alloc_thread_info` for a task that never got a context."""
+        Raises OSError(ENOMEM), with nothing left allocated.
+        """
 
     @abstractmethod
     def release_thread(self, task: ThreadInfo) -> None:

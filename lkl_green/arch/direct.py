@@ -68,14 +68,8 @@ class DirectArch(Arch):
             worker.parent = here
             worker.throw(GreenletExit)
 
-    def alloc_thread_info(self, task: ThreadInfo) -> None:
-        """Nothing: a task that never runs costs no context."""
-
-    def free_thread_info(self, task: ThreadInfo) -> None:
-        """Nothing was allocated."""
-
-    def copy_thread(self, task: ThreadInfo) -> None:
-        """The first switch will find a worker."""
+    def new_thread(self, task: ThreadInfo) -> None:
+        """Nothing but a mark: the first switch will find a worker, and a task that never runs costs none."""
         task.switch_to = self._first_switch
 
     def release_thread(self, task: ThreadInfo) -> None:

@@ -7,7 +7,7 @@ but the one that leaves runs no kernel code after the up (rule 28), so that exac
 
 What differs from LKL, and why (numbers of the reference's part 5):
 
-- the semaphore is allocated with the task and the host thread in `copy_thread`; either failing is -ENOMEM for the one
+- the semaphore and the host thread come in `new_thread`, which fork calls; either failing is -ENOMEM for the one
   who forks, never a tid of 0 (5.4, 5.5);
 - a thread that is killed before it ever ran sees `dead` after its first `sem_down` and does not run its function (5.6);
 - thread flags and jump buffer are copied before `sem_up(next)`; nothing of prev is read after it but its own `dead`
@@ -70,7 +70,7 @@ class SemaphoreArch(Arch):
         self.cpu.init()
         self.ops.on_interrupt = entry.interrupted
         try:
-            self.alloc_thread_info(swapper)
+            self._alloc_thread_info(swapper)
         except OSError:
             self._cpu_shutdown()
             raise
@@ -79,36 +79,47 @@ class SemaphoreArch(Arch):
     def threads_cleanup(self) -> None:
         """Shut the LKL CPU down and free swapper's semaphore (rules 18 to 22, 46)."""
         self._cpu_shutdown()
-        self.free_thread_info(self._swapper)
+        self._free_thread_info(self._swapper)
 
     def _cpu_shutdown(self) -> None:
         self.cpu.shutdown()
         self.cpu.idle_shutdown()
         self.cpu.wait_shutdown()
 
-    def alloc_thread_info(self, task: ThreadInfo) -> None:
+    def new_thread(self, task: ThreadInfo) -> None:
+        """Allocate the semaphore, and a host thread, which waits for its first switch; a host task brings its own."""
+        self._alloc_thread_info(task)
+        if task.thread_flags & TIF_HOST_THREAD:
+            return  # rule 33
+        try:
+            self._create_host_thread(task)
+        except OSError:
+            self._free_thread_info(task)
+            raise
+
+    def _alloc_thread_info(self, task: ThreadInfo) -> None:
         """Allocate the scheduling semaphore (LKL: init_ti)."""
+        task.tid = 0
+        task.dead = False
+        task.prev_sched = task.sched_jb = None
         task.sched_sem = self.ops.sem_alloc(0)
         if task.sched_sem is None:
             raise OSError(errno.ENOMEM, "the host gave no semaphore for a new task")
         task.switch_to = partial(self._switch_to, task)
 
-    def free_thread_info(self, task: ThreadInfo) -> None:
-        """Free the scheduling semaphore."""
+    def _free_thread_info(self, task: ThreadInfo) -> None:
         self.ops.sem_free(task.sched_sem)
         task.sched_sem = None
         task.switch_to = _gone
 
-    def copy_thread(self, task: ThreadInfo) -> None:
-        """Create the host thread, which waits for its first switch; a host task brings its own (rule 33)."""
-        if task.thread_flags & TIF_HOST_THREAD:
-            return
+    def _create_host_thread(self, task: ThreadInfo) -> None:
         context = task.context
-        task.context = None
         create = self.ops.thread_create
-        task.tid = create(self._bootstrap, task) if context is None else context.run(create, self._bootstrap, task)
-        if not task.tid:
+        tid = create(self._bootstrap, task) if context is None else context.run(create, self._bootstrap, task)
+        if not tid:
             raise OSError(errno.ENOMEM, "the host could not create a thread for a new task")
+        task.tid = tid
+        task.context = None
 
     def release_thread(self, task: ThreadInfo) -> None:
         """Kill a dead task's host thread: mark, wake, join, free (LKL: kill_thread, rules 42 to 45)."""
@@ -116,7 +127,7 @@ class SemaphoreArch(Arch):
             task.dead = True
             self.ops.sem_up(task.sched_sem)
             self.ops.thread_join(task.tid)
-        self.free_thread_info(task)
+        self._free_thread_info(task)
 
     # -- the idle task's side
 
@@ -197,7 +208,7 @@ class SemaphoreArch(Arch):
         """Make an ordinary task of a host task: a new host thread waits for its next switch."""
         task.thread_flags &= ~TIF_HOST_THREAD
         try:
-            self.copy_thread(task)
+            self._create_host_thread(task)
         except OSError:
             task.thread_flags |= TIF_HOST_THREAD
             raise

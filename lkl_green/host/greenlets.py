@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
-from lkl_green.errors import HostDeadlock, HostThreadExit
+from lkl_green.errors import HostDeadlock, HostError, HostThreadExit
 from lkl_green.host.common import (
     CommonHost,
     HostThread,
@@ -104,7 +104,10 @@ class GreenletHost(CommonHost[GreenletThread]):
         self._new.clear()
         self._by_greenlet.clear()
         self._launcher = greenlet(self._launch)
+        # Enters the launcher's loop, which comes straight back.
+        self._ready.append(getcurrent())
         self._launcher.switch()
+        self._ready.popleft()
 
     def host_cleanup(self) -> None:
         self._check_owner("host_cleanup")
@@ -125,39 +128,48 @@ class GreenletHost(CommonHost[GreenletThread]):
     # -- semaphores
 
     def sem_up(self, sem: Semaphore) -> None:
-        if get_ident() != self._owner:
-            raise self._refusal("sem_up")
-        waiters = sem.waiters
-        if waiters:
-            # Not append(popleft()): an exception of a signal handler between the two would lose the waiter.
-            try:
-                self._ready.append(waiters[0])
-            finally:
-                del waiters[0]
-        elif waiters is None:
-            raise used_after_free("sem_up", "semaphore")
-        else:
-            sem.count += 1
+        done = False
+        try:
+            if get_ident() != self._owner:
+                raise self._refusal("sem_up")
+            waiters = sem.waiters
+            if waiters:
+                # Not append(popleft()): an exception of a signal handler between the two would lose the waiter.
+                waiter = waiters[0]
+                done = True
+                try:
+                    self._ready.append(waiter)
+                finally:
+                    del waiters[0]
+            elif waiters is None:
+                raise used_after_free("sem_up", "semaphore")
+            else:
+                sem.count += 1
+        except BaseException as exc:
+            if not done and not isinstance(exc, HostError):
+                self._give(sem)
+            raise
 
     def sem_down(self, sem: Semaphore) -> None:
-        if get_ident() != self._owner:
-            raise self._refusal("sem_down")
-        if sem.count > 0:
-            sem.count -= 1
-            return
-        waiters = sem.waiters
-        if waiters is None:
-            raise used_after_free("sem_down", "semaphore")
-        # The same as _wait(), spelled out: this is the hot path.
-        me = getcurrent()
-        ready = self._ready
+        waiters = None
         try:
+            if get_ident() != self._owner:
+                raise self._refusal("sem_down")
+            if sem.count > 0:
+                sem.count -= 1
+                return
+            # What follows is _wait(), spelled out: this is the hot path.
+            me = getcurrent()
+            ready = self._ready
+            waiters = sem.waiters
+            if waiters is None:
+                raise used_after_free("sem_down", "semaphore")
             waiters.append(me)
             while ready[0] is not me:
                 ready[0].switch()
             ready.popleft()
         except BaseException as exc:
-            interrupt = self._disturbed(exc, sem)
+            interrupt = self._disturbed(exc, sem, waiters is not None)
             if interrupt is not None:
                 raise interrupt
 
@@ -222,7 +234,7 @@ class GreenletHost(CommonHost[GreenletThread]):
         if not thread.ended:
             try:
                 interrupt = self._wait(thread.end)
-            except (HostDeadlock, *self._quiet_exits):
+            except (HostError, *self._quiet_exits):
                 thread.joined = False
                 raise
         self._threads.pop(tid, None)
@@ -320,19 +332,21 @@ class GreenletHost(CommonHost[GreenletThread]):
 
     def _wait(self, sem: Semaphore) -> BaseException | None:
         """Wait until somebody gives the caller `sem`; an exception to be raised afterwards."""
-        assert sem.waiters is not None
-        me = getcurrent()
-        ready = self._ready
+        waiters = None
         try:
-            sem.waiters.append(me)
+            me = getcurrent()
+            ready = self._ready
+            waiters = sem.waiters
+            assert waiters is not None
+            waiters.append(me)
             while ready[0] is not me:
                 ready[0].switch()
             ready.popleft()
         except BaseException as exc:
-            return self._disturbed(exc, sem)
+            return self._disturbed(exc, sem, waiters is not None)
         return None
 
-    def _disturbed(self, exc: BaseException, sem: Semaphore) -> BaseException | None:
+    def _disturbed(self, exc: BaseException, sem: Semaphore, queued: bool) -> BaseException | None:
         """An exception came into a wait: undo the wait if it ends the thread, otherwise keep it and wait on."""
         me = getcurrent()
         ready = self._ready
@@ -340,11 +354,15 @@ class GreenletHost(CommonHost[GreenletThread]):
         while True:
             if isinstance(exc, IndexError) and not ready:
                 exc = HostDeadlock(self._describe_deadlock())
-            if isinstance(exc, (HostDeadlock, *self._quiet_exits)):
-                self._undo_wait(me, sem)
+            if isinstance(exc, (HostError, *self._quiet_exits)):
+                if queued:
+                    self._undo_wait(me, sem)
                 raise exc from interrupt
             interrupt = self._take_interrupt(exc) or interrupt
             try:
+                if not queued:
+                    queued = True
+                    self._queue_or_take(me, sem)
                 # In neither: the exception came between the last line of the wait and its end.
                 if me in ready or me in (sem.waiters or ()):
                     while ready[0] is not me:
@@ -354,6 +372,12 @@ class GreenletHost(CommonHost[GreenletThread]):
                 exc = another
             else:
                 return interrupt
+
+    def _queue_or_take(self, me: greenlet, sem: Semaphore) -> None:
+        if sem.count > 0:
+            sem.count -= 1
+        elif sem.waiters is not None:
+            sem.waiters.append(me)
 
     def _undo_wait(self, me: greenlet, sem: Semaphore) -> None:
         if sem.waiters and me in sem.waiters:
@@ -370,8 +394,6 @@ class GreenletHost(CommonHost[GreenletThread]):
         me = getcurrent()
         ready, new = self._ready, self._new
         found: object = None
-        assert me.parent is not None
-        me.parent.switch()
         while True:
             try:
                 if isinstance(found, BaseException):

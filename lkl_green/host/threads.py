@@ -7,8 +7,9 @@ exception may hide whether the lock was obtained, does not matter: the flag know
 
     An exception that comes while a thread waits is kept until the wait is over, or given to `on_interrupt` at once.
 
-Hence an exception that comes out of `sem_down` or `mutex_lock` (other than HostError) means that it was obtained. What
-cannot be closed in Python is the entry of the function itself: an exception there comes before anything was done.
+Hence an exception that comes out of `sem_down` or `mutex_lock` (other than HostError) means that it was obtained, and
+one out of `sem_up` that it was done. What Python leaves open is the very entry of the function: there an exception
+comes before anything was done, as if it had come just before the call.
 
 One lock of the host guards all queues. They are held for a few bytecodes, on one interpreter lock; a lock for each
 semaphore would buy nothing.
@@ -165,34 +166,31 @@ class ThreadHost(CommonHost[OsThread]):
 
     def _take(self, sem: Semaphore, operation: str) -> BaseException | None:
         """Count down, or wait for somebody who gives; an exception to be raised afterwards."""
+        waiter: _Waiter | None = None
+        interrupt: BaseException | None = None
         taken = False
-        interrupt = None
-        try:
-            with self._lock:
-                if sem.count > 0:
-                    sem.count -= 1
-                    taken = True
-        except BaseException as exc:
-            interrupt = self._take_interrupt(exc)
-        return interrupt if taken else self._wait(sem, operation, interrupt)
-
-    def _wait(self, sem: Semaphore, operation: str, interrupt: BaseException | None) -> BaseException | None:
-        thread = self._current()
-        waiter = _Waiter(thread)
         while True:
             try:
-                if waiter.queue is None:
-                    self._line_up(waiter, sem, operation)
-                while not waiter.granted:
-                    waiter.bell.acquire()
+                while not taken:
+                    if waiter is None:
+                        with self._lock:
+                            if sem.count > 0:
+                                sem.count -= 1
+                                taken = True
+                        if not taken:
+                            waiter = _Waiter(self._current())
+                    elif waiter.queue is None:
+                        self._line_up(waiter, sem, operation)
+                    elif waiter.granted:
+                        taken = True
+                    else:
+                        waiter.bell.acquire()
+                break
             except HostError:
                 raise
             except BaseException as exc:
                 interrupt = self._take_interrupt(exc) or interrupt
-            else:
-                break
-        thread.waiter = None
-        if waiter.cancelled:
+        if waiter is not None and waiter.cancelled:
             raise HostThreadExit from interrupt
         return interrupt
 

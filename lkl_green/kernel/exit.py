@@ -53,7 +53,14 @@ class Exits:
             sched.trace.sched_process_exit(task)
         if task.kthread is not None:
             task.kthread.thread_exits(task, code)
-        self._notify(task)
+        if task.vfork_done is not None:
+            kernel.exec.mm_release(task)
+        if task.children:
+            self._forget_children(task)
+        if task.exit_signal:
+            self._notify_parent(task)
+        else:
+            self._release_task(task)
         if task.pid == 1:
             kernel.init_exited(code)
         return sched.task_dead(task)
@@ -67,17 +74,12 @@ class Exits:
         task.preempt_count = 0
         task.irqs_disabled = False
 
-    def _notify(self, task: Task) -> None:
-        """Give the children away, and become a zombie or nothing (Linux: exit_notify())."""
-        kernel = self._kernel
-        kernel.exec.mm_release(task)
-        if task.children:
-            self._forget_children(task)
-        if task.exit_signal and not kernel.halting:
+    def _notify_parent(self, task: Task) -> None:
+        """Become a zombie, unless nobody will ever collect it (Linux: exit_notify())."""
+        if not self._kernel.halting:
             task.exit_state = EXIT_ZOMBIE
             if self._parent_is_told(task):
                 return
-        task.exit_state = EXIT_DEAD
         self._release_task(task)
 
     def _parent_is_told(self, zombie: Task) -> bool:
@@ -101,17 +103,18 @@ class Exits:
             child.flags |= PF_REPARENTED
             init.children[child] = None
             if child.exit_state == EXIT_ZOMBIE and not self._parent_is_told(child):
-                child.exit_state = EXIT_DEAD
                 self._release_task(child)
 
     def _release_task(self, task: Task) -> None:
         """Take a task out of the family and the pid table (Linux: release_task())."""
+        task.exit_state = EXIT_DEAD
         kernel = self._kernel
         kernel.pids.tasks.pop(task.pid, None)
         parent = task.parent
         if parent is not None and parent.children is not None:
             parent.children.pop(task, None)
-        kernel.signals.release(task)
+        if kernel.signals.allowed:
+            kernel.signals.allowed.pop(task.pid, None)
 
     def drop_unstarted(self, task: Task) -> None:
         """End a task that never ran: its function is not called (rule 97)."""
@@ -122,7 +125,6 @@ class Exits:
         task.exit_code = -errno.EINTR
         if task.kthread is not None:
             task.kthread.thread_exits(task, -errno.EINTR)
-        task.exit_state = EXIT_DEAD
         self._release_task(task)
         self._kernel.arch.release_thread(task)
 
@@ -161,7 +163,6 @@ class Exits:
         else:
             queue.wait_event_interruptible(look)
         child = found[0]
-        child.exit_state = EXIT_DEAD
         self._release_task(child)
         return child.pid, child.exit_code
 

@@ -117,7 +117,8 @@ class Fork:
             wake: False leaves it TASK_NEW.
         """
         kernel = self._kernel
-        current = kernel.sched.current
+        sched = kernel.sched
+        current = sched.current
         if kernel.halting:
             raise OSError(errno.ESHUTDOWN, "the kernel halts and starts no more tasks")
         pid = self._pids.alloc()
@@ -126,52 +127,41 @@ class Fork:
         if parent is None:
             parent = (current.parent or current) if flags & CLONE_PARENT else current
         task = Task(pid, current.comm if name is None else name[:15], parent)
-        task.exit_signal = flags & CSIGNAL
         task.thread_flags = thread_flags
         task.context = copy_context() if context is None else context
-        if flags & CLONE_THREAD:
-            task.tgid = parent.tgid
-        self._inherit(task, current)
+        if flags:
+            task.exit_signal = flags & CSIGNAL
+            if flags & CLONE_THREAD:
+                task.tgid = parent.tgid
+        if not current.flags & PF_IDLE:  # swapper's priority is no one else's
+            task.prio = current.prio
+            task.policy = current.policy
         self._copy_thread(task, regs, usp, stack_size)
         self._pids.tasks[pid] = task
         children = parent.children
         if children is None:
             children = parent.children = {}
         children[task] = None
-        sched = kernel.sched
         if sched.trace is not None:
             sched.trace.sched_process_fork(current, task)
-        vfork = Completion(kernel, "vfork") if flags & CLONE_VFORK else None
-        task.vfork_done = vfork
+        if flags & CLONE_VFORK:
+            task.vfork_done = Completion(kernel, "vfork")
         if wake:
             sched.wake_up_new_task(task)
-        if vfork is not None:
-            vfork.wait_for_completion()
+        if task.vfork_done is not None:
+            task.vfork_done.wait_for_completion()
         return task
-
-    def _inherit(self, task: Task, current: Task) -> None:
-        if current.flags & PF_IDLE:  # swapper's priority is no one else's
-            task.flags = PF_KTHREAD | PF_NEWBORN
-            return
-        task.flags = current.flags & PF_KTHREAD | PF_NEWBORN
-        task.prio = current.prio
-        task.policy = current.policy
 
     def _copy_thread(self, task: Task, regs: PtRegs | None, usp: Any, stack_size: Any) -> None:
         """Set the child's registers, and let the architecture arrange its first switch (rule 78)."""
         if regs is None:
             # The child's registers stay cleared: task.regs is None, and user_mode() of that is false.
+            task.flags = PF_KTHREAD | PF_NEWBORN
             task.fn, task.arg = usp, stack_size
         else:
+            task.flags = PF_NEWBORN
             task.regs = PtRegs(usp, stack_size, regs.path)
-            task.flags &= ~PF_KTHREAD
-        arch = self._kernel.arch
-        arch.alloc_thread_info(task)
-        try:
-            arch.copy_thread(task)
-        except OSError:
-            arch.free_thread_info(task)
-            raise
+        self._kernel.arch.new_thread(task)
 
     # -- the newborn
 
@@ -184,8 +174,12 @@ class Fork:
         code: Any
         try:
             sched.schedule_tail()
-            if task.fn is not None:
-                self._ret_from_kernel_thread(task)
+            fn = task.fn
+            if fn is not None:
+                arg, task.arg = task.arg, None
+                result = fn(arg)
+                if result or task.regs is None or task.regs.pc is None:
+                    raise _bad_return(task, fn, result)
             code = kernel.exec.userspace(task)
         except TaskExit as exit:
             code = exit.code
@@ -193,21 +187,17 @@ class Fork:
             code = kernel.task_died(task, error)
         return kernel.exits.exit_task(task, code)
 
-    def _ret_from_kernel_thread(self, task: Task) -> None:
-        """Call fn(arg); come back only for a task that is to proceed to user mode (rules 76, 77)."""
-        fn, arg = task.fn, task.arg
-        assert fn is not None
-        task.arg = None
-        result = fn(arg)
-        if task.regs is None or not user_mode(task.regs):
-            raise BadKernelThread(
-                f"BUG: kernel thread {task.comm}-{task.pid}: {getattr(fn, '__qualname__', fn)!s}() returned {result!r} "
-                "without a successful kernel_execve(); end it with do_exit(), or use kthread_run()"
-            )
-        if result:
-            raise BadKernelThread(
-                f"BUG: kernel thread {task.comm}-{task.pid} returned {result!r} after kernel_execve(); it must return 0"
-            )
+
+def _bad_return(task: Task, fn: Callable[..., Any], result: Any) -> KernelBug:
+    """A thread function came back without being bound for user mode, or with the wrong value (rule 76)."""
+    if task.regs is None or not user_mode(task.regs):
+        return BadKernelThread(
+            f"BUG: kernel thread {task.comm}-{task.pid}: {getattr(fn, '__qualname__', fn)!s}() returned {result!r} "
+            "without a successful kernel_execve(); end it with do_exit(), or use kthread_run()"
+        )
+    return BadKernelThread(
+        f"BUG: kernel thread {task.comm}-{task.pid} returned {result!r} after kernel_execve(); it must return 0"
+    )
 
 
 def do_exit(code: Any = 0) -> None:

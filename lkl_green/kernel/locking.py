@@ -8,6 +8,10 @@ can take it in between, so a waiter never finds it taken again, and the order of
 Dropped: releasing and letting the woken one compete, as Linux's mutex does to keep a CPU busy that spins. With one CPU
 that buys nothing, and it lets a task that unlocks and locks again starve everybody.
 
+*Waiting.* The waiters of a lock stand in a deque, and a waiter knows that it has been served by `waiting_for`, which
+whoever serves it clears. A dict would make leaving the queue early cheaper, which only a time-out or a signal does, and
+the hand-off dearer, which everybody does.
+
 *Interrupts.* `up()` may be called from anywhere. A mutex belongs to a task (rule 120); a spin lock on one CPU is
 `preempt_disable()` with a memory of who holds it (rule 121).
 """
@@ -15,7 +19,7 @@ that buys nothing, and it lets a task that unlocks and locks again starve everyb
 from __future__ import annotations
 
 import errno
-from collections import OrderedDict
+from collections import deque
 from typing import TYPE_CHECKING
 
 from lkl_green.errors import LockMisuse
@@ -53,7 +57,7 @@ class Semaphore:
         self._kernel = kernel if kernel is not None else current_kernel()
         self._sched = self._kernel.sched
         self._name = name
-        self._waiters: OrderedDict[Task, None] = OrderedDict()
+        self._waiters: deque[Task] = deque()
         self.count = count
 
     def down(self) -> None:
@@ -66,11 +70,10 @@ class Semaphore:
             return
         # The common sleep stands here in full: it is the hand-off that every producer and consumer pays for.
         task = sched.current
-        waiters = self._waiters
-        waiters[task] = None
+        self._waiters.append(task)
         task.waiting_for = self
         try:
-            while task in waiters:
+            while task.waiting_for is self:
                 task.state = TASK_UNINTERRUPTIBLE
                 sched.schedule()
         except BaseException:
@@ -102,7 +105,7 @@ class Semaphore:
         if sched.listener is not None:
             sched.listener("up", self)
         if self._waiters:
-            task, _ = self._waiters.popitem(False)
+            task = self._waiters.popleft()
             task.waiting_for = None
             sched.wake_up_process(task)
         else:
@@ -117,11 +120,10 @@ class Semaphore:
             self.count -= 1
             return
         task = sched.current
-        waiters = self._waiters
-        waiters[task] = None
+        self._waiters.append(task)
         task.waiting_for = self
         try:
-            while task in waiters:
+            while task.waiting_for is self:
                 task.state = state
                 if kernel.signals.pending_in(task, state):
                     raise InterruptedError(errno.EINTR, f"a signal ended the wait for {self!r}")
@@ -138,8 +140,10 @@ class Semaphore:
     def _give_up(self, task: Task) -> None:
         """The wait ended without the semaphore; one handed over meanwhile goes to the next."""
         task.state = TASK_RUNNING
-        task.waiting_for = None
-        if self._waiters.pop(task, self) is self:
+        if task.waiting_for is self:
+            task.waiting_for = None
+            self._waiters.remove(task)
+        else:
             self.up()
 
     def __enter__(self) -> Semaphore:
@@ -170,7 +174,7 @@ class Mutex:
         self._kernel = kernel if kernel is not None else current_kernel()
         self._sched = self._kernel.sched
         self._name = name
-        self._waiters: OrderedDict[Task, None] = OrderedDict()
+        self._waiters: deque[Task] = deque()
         self.owner: Task | None = None
 
     def lock(self) -> None:
@@ -208,7 +212,7 @@ class Mutex:
             )
         task.locks_held -= 1
         if self._waiters:
-            heir, _ = self._waiters.popitem(False)
+            heir = self._waiters.popleft()
             self._own(heir)
             heir.waiting_for = None
             sched.wake_up_process(heir)
@@ -238,11 +242,10 @@ class Mutex:
             return
         if self.owner is task:
             raise LockMisuse(f"BUG: {task.comm}-{task.pid} locks {self!r} twice; a mutex is not recursive")
-        waiters = self._waiters
-        waiters[task] = None
+        self._waiters.append(task)
         task.waiting_for = self
         try:
-            while task in waiters:
+            while task.waiting_for is self:
                 task.state = state
                 if task.sigpending and self._kernel.signals.pending_in(task, state):
                     raise InterruptedError(errno.EINTR, f"a signal ended the wait for {self!r}")
@@ -254,8 +257,10 @@ class Mutex:
     def _give_up(self, task: Task) -> None:
         """The wait ended without the caller wanting the mutex any more, though it may have been handed over."""
         task.state = TASK_RUNNING
-        task.waiting_for = None
-        if self._waiters.pop(task, self) is self:
+        if task.waiting_for is self:
+            task.waiting_for = None
+            self._waiters.remove(task)
+        else:
             self.unlock()
 
     def __enter__(self) -> Mutex:

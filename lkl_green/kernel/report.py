@@ -20,7 +20,6 @@ class KernelStatistics:
 
     Attributes:
         switches: context switches.
-        wakeups: sleeping tasks made runnable.
         irqs: interrupt handlers run.
         softirqs: per vector name, how often it ran.
         timers_pending: armed timers.
@@ -30,7 +29,6 @@ class KernelStatistics:
     """
 
     switches: int
-    wakeups: int
     irqs: int
     softirqs: dict[str, int]
     timers_pending: int
@@ -104,7 +102,6 @@ class Reports:
         kernel = self._kernel
         return KernelStatistics(
             switches=kernel.sched.nr_switches,
-            wakeups=kernel.sched.wakeups,
             irqs=kernel.irq.nr_irqs,
             softirqs={SOFTIRQ_NAMES[vec]: count for vec, count in kernel.softirq.counts.items() if count},
             timers_pending=len(kernel.timers),

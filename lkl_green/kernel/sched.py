@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING
 from lkl_green.errors import KernelBug, SchedulingWhileAtomic, TaskAbandoned, TaskKilled
 from lkl_green.kernel.task import (
     HARDIRQ_MASK,
+    MAX_RT_PRIO,
     SOFTIRQ_MASK,
     TASK_DEAD,
     TASK_INTERRUPTIBLE,
@@ -90,7 +91,6 @@ class Scheduler:
         "ret_from_fork",
         "swapper",
         "trace",
-        "wakeups",
     )
 
     def __init__(self, swapper: Task, policy: Policy, arch: Arch) -> None:
@@ -102,7 +102,6 @@ class Scheduler:
         self.checkpoint = POLL_POINTS
         self.misses = 0
         self.idle_switches = 0
-        self.wakeups = 0
         self.leave = False
         self.halting = False
         self.post_switch = False
@@ -246,11 +245,9 @@ class Scheduler:
         if self.trace is not None:
             self.trace.sched_waking(task)
         task.state = TASK_RUNNING
-        current = self.current
-        if task is not current:
-            self.wakeups += 1
+        if task is not self.current:
             fifo = self.fifo
-            if fifo is not None and task.prio >= current.prio:
+            if fifo is not None and task.prio >= MAX_RT_PRIO:
                 fifo.append(task)
             else:
                 self._enqueue(task)
@@ -264,7 +261,6 @@ class Scheduler:
             self.trace.sched_waking(task)
         task.state = TASK_RUNNING
         if task is not self.current:
-            self.wakeups += 1
             self._enqueue(task)
         return True
 
@@ -288,7 +284,7 @@ class Scheduler:
             self.trace.sched_wakeup_new(task)
         task.state = TASK_RUNNING
         fifo = self.fifo
-        if fifo is not None and task.prio >= self.current.prio:
+        if fifo is not None and task.prio >= MAX_RT_PRIO:
             fifo.append(task)
         else:
             self._enqueue(task)

@@ -22,21 +22,25 @@ _NSIG = 64
 
 
 class Signals:
-    """Sending and testing signals in one kernel."""
+    """Sending and testing signals in one kernel.
+
+    Attributes:
+        allowed: the signals that kernel threads accept, by pid.
+    """
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
-        self._allowed: dict[int, set[int]] = {}
+        self.allowed: dict[int, set[int]] = {}
 
     def allow_signal(self, sig: int) -> None:
         """Let the current kernel thread receive `sig` (Linux: allow_signal())."""
-        self._allowed.setdefault(self._kernel.sched.current.pid, set()).add(sig)
+        self.allowed.setdefault(self._kernel.sched.current.pid, set()).add(sig)
 
     def send_sig(self, sig: int, task: Task) -> None:
         """Send a signal (Linux: send_sig()). Raises OSError(EINVAL) for a number that is none."""
         if not 0 < sig <= _NSIG:
             raise OSError(errno.EINVAL, f"{sig} is not a signal")
-        if task.flags & PF_KTHREAD and sig not in self._allowed.get(task.pid, ()):
+        if task.flags & PF_KTHREAD and sig not in self.allowed.get(task.pid, ()):
             return
         if sig == SIGCHLD:
             return  # nobody can install a handler, and the default is to ignore it
@@ -63,7 +67,3 @@ class Signals:
         """Forget what was sent (Linux: flush_signals())."""
         task.sigpending = False
         task.signals = None
-
-    def release(self, task: Task) -> None:
-        """A task has gone."""
-        self._allowed.pop(task.pid, None)

@@ -181,14 +181,7 @@ class Task(ThreadInfo):
         self.kthread: KThread | None = None
         self.wait_chldexit: WaitQueueHead | None = None
         self.vfork_done: Completion | None = None
-        # The architecture's part; ThreadInfo has no __init__ of its own to save the call.
         self.thread_flags = 0
-        self.tid = 0
-        self.sched_sem = None
-        self.sched_jb = None
-        self.prev_sched = None
-        self.dead = False
-        self.context = None
 
     def __repr__(self) -> str:
         waiting = f" waiting for {self.waiting_for!r}" if self.waiting_for is not None and self.state else ""

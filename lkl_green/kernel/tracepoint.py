@@ -107,8 +107,10 @@ class Accounting(Tracepoints):
     """Counts switches and time per task instead of, or besides, keeping records.
 
     Attributes:
-        switches: context switches away from each (comm, pid).
-        runtime_ns: time on the CPU of each (comm, pid).
+        switches: context switches away from each pid.
+        runtime_ns: time on the CPU of each pid.
+        comms: the last comm of each pid.
+        wakeups: sleeping tasks made runnable.
     """
 
     def __init__(self, sched: Scheduler, clock: Clock, capacity: int | None = None) -> None:
@@ -116,6 +118,7 @@ class Accounting(Tracepoints):
         self.switches: dict[int, int] = {}
         self.runtime_ns: dict[int, int] = {}
         self.comms: dict[int, str] = {}
+        self.wakeups = 0
         self._since = clock.peek_ns()
 
     def sched_switch(self, prev: Task, next: Task) -> None:
@@ -128,6 +131,11 @@ class Accounting(Tracepoints):
         self._since = now
         if self.records.maxlen != 0:
             super().sched_switch(prev, next)
+
+    def sched_waking(self, task: Task) -> None:
+        """Count."""
+        self.wakeups += 1
+        super().sched_waking(task)
 
     def emit(self, event: str, *fields: Any) -> None:
         """Keep a record unless only the counts are wanted."""
