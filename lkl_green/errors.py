@@ -39,8 +39,6 @@ a context out of its frames derives from `BaseException`, so that a task's `exce
 
 from __future__ import annotations
 
-from typing import Any
-
 
 class LklError(Exception):
     """Base of every ordinary error of this package."""
@@ -140,11 +138,7 @@ class TaskExit(TaskUnwind):
     Its argument is the exit code, whatever the task wants `kthread_stop()` or `wait4()` to see.
     """
 
-    # No __init__: each task ends with one of these, and a Python-level __init__ would be a tenth of its life.
-    @property
-    def code(self) -> Any:
-        """The exit code."""
-        return self.args[0] if self.args else 0
+    # No __init__ and no property: each task may end with one of these, and either would be a tenth of its life.
 
 
 class TaskKilled(TaskUnwind):

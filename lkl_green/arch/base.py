@@ -86,9 +86,15 @@ class KernelEntry(Protocol):
 
 
 class Arch(ABC):
-    """One way of giving tasks their execution contexts."""
+    """One way of giving tasks their execution contexts.
+
+    Attributes:
+        name: "direct" or "semaphore".
+        releases_threads: whether a dead task's context has to be taken away by its successor (`release_thread`).
+    """
 
     name: str
+    releases_threads: bool
 
     @abstractmethod
     def threads_init(self, swapper: ThreadInfo, entry: KernelEntry) -> None:

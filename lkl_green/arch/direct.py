@@ -43,6 +43,7 @@ class DirectArch(Arch):
     """Each kernel thread a greenlet; a context switch is one `greenlet.switch()`."""
 
     name = "direct"
+    releases_threads = False  # a worker survives its task
 
     def __init__(self) -> None:
         # Bound once: a task has never run exactly as long as its switch_to *is* this object.
@@ -73,8 +74,7 @@ class DirectArch(Arch):
         task.switch_to = self._first_switch
 
     def release_thread(self, task: ThreadInfo) -> None:
-        """The worker is in the pool already, or was never taken; drop the way back to it."""
-        task.switch_to = self._first_switch
+        """Nothing: the worker is in the pool already, or was never taken."""
 
     # -- the root
 
@@ -118,7 +118,9 @@ class DirectArch(Arch):
         pool = self._pool
         first_switch = self._first_switch
         while True:
+            task = entry.current
             next = entry.ret_from_fork()
+            task.switch_to = first_switch  # whoever keeps the dead task does not keep the worker
             if next.switch_to is first_switch:
                 self._give_worker(next, me)
                 continue
@@ -127,7 +129,7 @@ class DirectArch(Arch):
                 return
             pool.append(me)
             resume = next.switch_to
-            del next  # a parked worker keeps nobody alive
+            del task, next  # a parked worker keeps nobody alive
             resume()
 
     # -- asked from outside

@@ -53,6 +53,7 @@ class SemaphoreArch(Arch):
     """
 
     name = "semaphore"
+    releases_threads = True
 
     def __init__(self, ops: HostOps, hooks: CpuHooks) -> None:
         self.ops = ops

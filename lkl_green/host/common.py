@@ -26,7 +26,7 @@ from threading import get_ident
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
-from lkl_green.errors import HostMisuse, HostPanic, HostThreadExit, LongJump, WrongHostThread
+from lkl_green.errors import HostError, HostMisuse, HostPanic, HostThreadExit, LongJump, WrongHostThread
 from lkl_green.host.ops import HostOps, JmpBuf, LiveObjects
 from lkl_green.host.timers import OneShotTimer, TimerThread
 
@@ -82,7 +82,7 @@ def called_by_host_thread(operation: str) -> HostMisuse:
 class HostThread:
     """What a host knows of one thread."""
 
-    __slots__ = ("adopted", "detached", "ended", "joined", "tid")
+    __slots__ = ("adopted", "detached", "end", "ended", "joined", "tid")
 
     def __init__(self, tid: int, adopted: bool) -> None:
         self.tid = tid
@@ -90,6 +90,8 @@ class HostThread:
         self.detached = False
         self.joined = False
         self.ended = False
+        # Given once, when the thread ends.
+        self.end = Semaphore(0)
 
     def __repr__(self) -> str:
         words = [word for word in ("adopted", "detached", "joined", "ended") if getattr(self, word)]
@@ -314,6 +316,25 @@ class CommonHost(HostOps, Generic[ThreadT]):
         if thread is not None:
             self._run_destructors(thread)
             del self._by_ident[ident]
+
+    @abstractmethod
+    def _wait_for_end(self, thread: ThreadT) -> BaseException | None:
+        """Wait until a created thread is gone; an exception to be raised afterwards."""
+
+    def thread_join(self, tid: int) -> int:
+        self._check("thread_join")
+        thread = self._claim_for_join(tid)
+        try:
+            interrupt = self._wait_for_end(thread)
+        except BaseException as exc:
+            # Not an interrupt, which is raised below: the wait was undone, so that somebody else may join.
+            if isinstance(exc, (HostError, *self._quiet_exits)):
+                thread.joined = False
+            raise
+        self._threads.pop(tid, None)
+        if interrupt is not None:
+            raise interrupt
+        return 0
 
     def _claim_for_join(self, tid: int) -> ThreadT:
         """The record of a thread that the caller may join; nobody else may from now on."""
@@ -548,6 +569,9 @@ class CommonHost(HostOps, Generic[ThreadT]):
             raise
 
     def idle_wake(self) -> None:
+        # Most rings find the bell rung already; catching the error of each would cost more than a context switch.
+        if not self._doorbell.locked():
+            return
         # suppress() would do the same in two Python calls more, in which another signal could arrive.
         try:  # noqa: SIM105
             self._doorbell.release()
@@ -557,7 +581,9 @@ class CommonHost(HostOps, Generic[ThreadT]):
     # -- exceptions that come while a thread waits
 
     def _take_interrupt(self, exc: BaseException) -> BaseException | None:
-        """Give an exception to the hook; what is to be raised when the wait is over."""
+        """Give an exception to the hook; what is to be raised when the wait is over. A HostError goes on at once."""
+        if isinstance(exc, HostError):
+            raise exc
         if self.on_interrupt is None:
             return exc
         try:

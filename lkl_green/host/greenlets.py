@@ -62,7 +62,7 @@ APPLICATION = "the application"
 class GreenletThread(HostThread):
     """A host thread. A created one has a `greenlet` while it lives, and `fn` and `arg` until it begins."""
 
-    __slots__ = ("arg", "context", "end", "fn", "greenlet")
+    __slots__ = ("arg", "context", "fn", "greenlet")
 
     def __init__(self, tid: int, adopted: bool) -> None:
         super().__init__(tid, adopted)
@@ -70,7 +70,6 @@ class GreenletThread(HostThread):
         self.fn: Callable[[Any], object] | None = None
         self.arg: Any = None
         self.context: contextvars.Context | None = None
-        self.end = Semaphore(0)
 
 
 class GreenletHost(CommonHost[GreenletThread]):
@@ -227,20 +226,8 @@ class GreenletHost(CommonHost[GreenletThread]):
         self._new.append(thread)
         return thread.tid
 
-    def thread_join(self, tid: int) -> int:
-        self._check("thread_join")
-        thread = self._claim_for_join(tid)
-        interrupt = None
-        if not thread.ended:
-            try:
-                interrupt = self._wait(thread.end)
-            except (HostError, *self._quiet_exits):
-                thread.joined = False
-                raise
-        self._threads.pop(tid, None)
-        if interrupt is not None:
-            raise interrupt
-        return 0
+    def _wait_for_end(self, thread: GreenletThread) -> BaseException | None:
+        return None if thread.ended else self._wait(thread.end)
 
     def thread_self(self) -> int:
         if get_ident() == self._owner:

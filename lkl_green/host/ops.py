@@ -19,11 +19,11 @@ what is allocated, so that tests can prove that nothing leaks.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
 
 # A host object is opaque to its user: only the host that made it looks inside.

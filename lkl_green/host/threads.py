@@ -26,7 +26,7 @@ from threading import get_ident
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from lkl_green.errors import HostError, HostThreadExit
+from lkl_green.errors import HostThreadExit
 from lkl_green.host.common import CommonHost, HostThread, Mutex, Semaphore, not_held, relocked, used_after_free
 
 if TYPE_CHECKING:
@@ -186,8 +186,6 @@ class ThreadHost(CommonHost[OsThread]):
                     else:
                         waiter.bell.acquire()
                 break
-            except HostError:
-                raise
             except BaseException as exc:
                 interrupt = self._take_interrupt(exc) or interrupt
         if waiter is not None and waiter.cancelled:
@@ -239,20 +237,16 @@ class ThreadHost(CommonHost[OsThread]):
         finally:
             threading.stack_size(before)
 
-    def thread_join(self, tid: int) -> int:
-        self._check("thread_join")
-        thread = self._claim_for_join(tid)
+    def _wait_for_end(self, thread: OsThread) -> BaseException | None:
+        # Not Thread.join() alone: up to Python 3.12 an exception in it makes a running thread look as if it had ended.
+        interrupt = self._take(thread.end, "thread_join")
         assert thread.os_thread is not None
-        interrupt = None
         while thread.os_thread.is_alive():
             try:
                 thread.os_thread.join()
             except BaseException as exc:
                 interrupt = self._take_interrupt(exc) or interrupt
-        self._threads.pop(tid, None)
-        if interrupt is not None:
-            raise interrupt
-        return 0
+        return interrupt
 
     def _thread_main(self, thread: OsThread, fn: Callable[[Any], object], arg: Any) -> None:
         ident = get_ident()
@@ -264,6 +258,7 @@ class ThreadHost(CommonHost[OsThread]):
         finally:
             del self._by_ident[ident]
             self._thread_ended(thread)
+            self._give(thread.end)
 
     def thread_stack(self, tid: int) -> FrameType | None:
         return self._os_thread_stack(tid)

@@ -119,6 +119,7 @@ class Kernel:
         swapper = self.fork.fork_idle()
         swapper.state = TASK_RUNNING
         self.sched = Scheduler(swapper, policy, self.arch)
+        self.fork.attach(self.sched)
         self.signals = Signals(self)
         self.exec = Exec(self)
         self.exits = Exits(self)
@@ -160,6 +161,7 @@ class Kernel:
             self.arch.threads_init(self.sched.swapper, self.sched)
             undo.append(self.arch.threads_cleanup)
             self.host_tasks = HostTasks(self)
+            self.loop.attach(self.host_tasks.posts)
             undo.append(self.host_tasks.cleanup)
             undo.append(self._drop_all)
             self._rest_init(init, args)

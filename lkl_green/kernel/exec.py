@@ -115,5 +115,5 @@ class Exec:
 
     def exit_to_user_mode(self, task: Task) -> None:
         """On the way from the kernel to user mode: SIGKILL is deadly here."""
-        if task.sigpending and self._kernel.signals.fatal_signal_pending(task):
+        if task.signals and self._kernel.signals.fatal_signal_pending(task):
             raise TaskExit(SIGKILL)

@@ -61,7 +61,7 @@ class Exits:
             self._notify_parent(task)
         else:
             self._release_task(task)
-        if task.pid == 1:
+        if task is kernel.init_task:
             kernel.init_exited(code)
         return sched.task_dead(task)
 

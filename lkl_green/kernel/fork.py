@@ -27,13 +27,14 @@ from typing import TYPE_CHECKING, Any
 from lkl_green.errors import BadKernelThread, KernelBug, TaskExit
 from lkl_green.kernel.completion import Completion
 from lkl_green.kernel.exec import PtRegs, user_mode
-from lkl_green.kernel.task import IDLE_PRIO, PF_IDLE, PF_KTHREAD, PF_NEWBORN, Task
+from lkl_green.kernel.task import DEFAULT_PRIO, IDLE_PRIO, PF_IDLE, PF_KTHREAD, PF_NEWBORN, SCHED_NORMAL, Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextvars import Context
 
     from lkl_green.kernel.boot import Kernel
+    from lkl_green.kernel.sched import Scheduler
 
 CSIGNAL = 0xFF
 CLONE_VM = 0x100
@@ -48,11 +49,17 @@ CLONE_THREAD = 0x10000
 class Fork:
     """Makes the tasks of one kernel."""
 
-    __slots__ = ("_kernel", "_pids")
+    __slots__ = ("_kernel", "_new_thread", "_pids", "_sched")
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
         self._pids = kernel.pids
+        self._new_thread = kernel.arch.new_thread
+        self._sched: Scheduler
+
+    def attach(self, sched: Scheduler) -> None:
+        """The scheduler is made after this, because it needs the first task."""
+        self._sched = sched
 
     # -- the ways in
 
@@ -68,10 +75,10 @@ class Fork:
         Raises:
             OSError: EPERM in a user process (rule 75), EAGAIN without a free pid, ENOMEM, ESHUTDOWN in a halting kernel.
         """
-        current = self._kernel.sched.current
+        current = self._sched.current
         if not current.flags & PF_KTHREAD:
             raise OSError(errno.EPERM, f"{current.comm}-{current.pid} is a user process: it cannot have kernel threads")
-        return self.do_fork(flags, None, fn, arg, name=name)
+        return self.do_fork(flags, None, fn, arg, name)
 
     def clone(self, flags: int, entry: Callable[..., Any], args: tuple[Any, ...]) -> Task:
         """Start a copy of the current user process at `entry` (sys_clone). Raises OSError as `kernel_thread` does."""
@@ -86,6 +93,9 @@ class Fork:
         task = Task(0, "swapper", None)
         task.flags = PF_KTHREAD | PF_IDLE
         task.prio = IDLE_PRIO
+        task.policy = SCHED_NORMAL
+        task.thread_flags = 0
+        task.fn = task.arg = None
         return task
 
     # -- the one way through
@@ -96,8 +106,8 @@ class Fork:
         regs: PtRegs | None,
         usp: Any,
         stack_size: Any,
-        *,
         name: str | None = None,
+        *,
         parent: Task | None = None,
         thread_flags: int = 0,
         context: Context | None = None,
@@ -116,10 +126,9 @@ class Fork:
             context: context variables; a copy of the caller's if left out.
             wake: False leaves it TASK_NEW.
         """
-        kernel = self._kernel
-        sched = kernel.sched
+        sched = self._sched
         current = sched.current
-        if kernel.halting:
+        if sched.halting:
             raise OSError(errno.ESHUTDOWN, "the kernel halts and starts no more tasks")
         pid = self._pids.alloc()
         if not pid:
@@ -133,10 +142,18 @@ class Fork:
             task.exit_signal = flags & CSIGNAL
             if flags & CLONE_THREAD:
                 task.tgid = parent.tgid
-        if not current.flags & PF_IDLE:  # swapper's priority is no one else's
-            task.prio = current.prio
-            task.policy = current.policy
-        self._copy_thread(task, regs, usp, stack_size)
+        task.policy = current.policy
+        task.prio = current.prio if current.prio != IDLE_PRIO else DEFAULT_PRIO  # swapper's is no one else's
+        # copy_thread(): registers and first switch, from two arguments that were passed blindly (rule 78).
+        if regs is None:
+            # The child's registers stay cleared: task.regs is None, and user_mode() of that is false.
+            task.flags = PF_KTHREAD | PF_NEWBORN
+            task.fn, task.arg = usp, stack_size
+        else:
+            task.flags = PF_NEWBORN
+            task.fn = task.arg = None
+            task.regs = PtRegs(usp, stack_size, regs.path)
+        self._new_thread(task)
         self._pids.tasks[pid] = task
         children = parent.children
         if children is None:
@@ -145,23 +162,12 @@ class Fork:
         if sched.trace is not None:
             sched.trace.sched_process_fork(current, task)
         if flags & CLONE_VFORK:
-            task.vfork_done = Completion(kernel, "vfork")
+            task.vfork_done = Completion(self._kernel, "vfork")
         if wake:
             sched.wake_up_new_task(task)
         if task.vfork_done is not None:
             task.vfork_done.wait_for_completion()
         return task
-
-    def _copy_thread(self, task: Task, regs: PtRegs | None, usp: Any, stack_size: Any) -> None:
-        """Set the child's registers, and let the architecture arrange its first switch (rule 78)."""
-        if regs is None:
-            # The child's registers stay cleared: task.regs is None, and user_mode() of that is false.
-            task.flags = PF_KTHREAD | PF_NEWBORN
-            task.fn, task.arg = usp, stack_size
-        else:
-            task.flags = PF_NEWBORN
-            task.regs = PtRegs(usp, stack_size, regs.path)
-        self._kernel.arch.new_thread(task)
 
     # -- the newborn
 
@@ -171,18 +177,19 @@ class Fork:
         sched = kernel.sched
         task = sched.current
         task.flags &= ~PF_NEWBORN
-        code: Any
+        code: Any = 0
         try:
             sched.schedule_tail()
             fn = task.fn
             if fn is not None:
                 arg, task.arg = task.arg, None
-                result = fn(arg)
-                if result or task.regs is None or task.regs.pc is None:
-                    raise _bad_return(task, fn, result)
-            code = kernel.exec.userspace(task)
+                code = fn(arg)
+            if task.kthread is None:  # kthread() ends in do_exit(result); returning the result is the same
+                if fn is not None and (code or task.regs is None or task.regs.pc is None):
+                    raise _bad_return(task, fn, code)
+                code = kernel.exec.userspace(task)
         except TaskExit as exit:
-            code = exit.code
+            code = exit.args[0]
         except BaseException as error:
             code = kernel.task_died(task, error)
         return kernel.exits.exit_task(task, code)

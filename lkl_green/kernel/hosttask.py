@@ -99,11 +99,15 @@ class _Post:
 
 
 class HostTasks:
-    """The host tasks of one kernel. Raises OSError(ENOMEM) if the host has no TLS key for it."""
+    """The host tasks of one kernel. Raises OSError(ENOMEM) if the host has no TLS key for it.
+
+    Attributes:
+        posts: what foreign threads have left and the kernel has not taken in.
+    """
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
-        self._posts: deque[_Post] = deque()
+        self.posts: deque[_Post] = deque()
         self._id = 0
         key = kernel.host.tls_alloc(self._thread_ends)
         if key is None:
@@ -171,7 +175,7 @@ class HostTasks:
     def _leave(self, post: _Post) -> bool:
         """Put a post into the box; False if the kernel has halted and will not look any more."""
         kernel = self._kernel
-        self._posts.append(post)
+        self.posts.append(post)
         if kernel.halted:
             self.refuse_all()
             return False
@@ -186,14 +190,9 @@ class HostTasks:
 
     # -- the kernel's side
 
-    @property
-    def pending(self) -> bool:
-        """Whether posts wait to be taken in."""
-        return bool(self._posts)
-
     def take_posts(self) -> None:
         """Take in what foreign threads have left; at a named point of the kernel."""
-        posts = self._posts
+        posts = self.posts
         while posts:
             post = posts.popleft()
             if post.request is None:
@@ -237,7 +236,8 @@ class HostTasks:
             wake=False,
         )
         self._id += 1
-        task.tid = tid or task.tid
+        if tid:
+            task.tid = tid
         task.state = TASK_UNINTERRUPTIBLE
         host_task.task = task
 
@@ -304,7 +304,7 @@ class HostTasks:
             kernel.sched.schedule_tail()
             self._run(host_task, request)
         except TaskExit as exit:
-            return kernel.exits.exit_task(task, exit.code)
+            return kernel.exits.exit_task(task, exit.args[0])
         except BaseException as error:
             if not request.done:
                 request.answer(-errno.ESHUTDOWN)
@@ -319,8 +319,8 @@ class HostTasks:
 
     def refuse_all(self) -> None:
         """The kernel has halted: answer whatever is still in the box."""
-        while self._posts:
-            post = self._posts.popleft()
+        while self.posts:
+            post = self.posts.popleft()
             if post.request is not None:
                 post.request.answer(-errno.ESHUTDOWN)
             post.accepted.release()

@@ -49,10 +49,12 @@ class InterruptController:
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
+        self._clock = kernel.clock
         self._irqs: dict[int, Irq] = {}
-        self._pending: set[int] = set()
-        # From other OS threads under a virtual clock: held until idle.
-        self._held: set[int] = set()
+        # Raised and not delivered. The set is never replaced: other OS threads may hold it.
+        self.raised: set[int] = set()
+        # Raised by other OS threads under a virtual clock: held until idle.
+        self.held: set[int] = set()
         # Completions of expected host work, counted by appending: an append is atomic, a decrement is not.
         self._arrived: list[int] = []
         self.nr_irqs = 0
@@ -76,7 +78,7 @@ class InterruptController:
             self._kernel.printk.warn(f"lkl_put_irq: irq {irq} belongs to {owner}, not to {user}")
             return
         del self._irqs[irq]
-        self._pending.discard(irq)
+        self.raised.discard(irq)
 
     def request_irq(self, irq: int, handler: Callable[[int], object], name: str) -> None:
         """Call `handler(irq)` for each delivery (Linux: request_irq()).
@@ -88,13 +90,14 @@ class InterruptController:
         line = self._irqs.setdefault(irq, Irq(name))
         if name in line.handlers:
             raise OSError(errno.EBUSY, f"irq {irq} already has a handler named {name!r}")
-        line.handlers[name] = handler
+        line.handlers = {**line.handlers, name: handler}
 
     def free_irq(self, irq: int, name: str) -> None:
         """Remove the handler. Raises OSError(EINVAL) if there is none of that name."""
         line = self._irqs.get(irq)
-        if line is None or line.handlers.pop(name, None) is None:
+        if line is None or name not in line.handlers:
             raise OSError(errno.EINVAL, f"irq {irq} has no handler named {name!r}")
+        line.handlers = {other: handler for other, handler in line.handlers.items() if other != name}
         line.expected = 0
 
     def _check(self, irq: int) -> None:
@@ -119,20 +122,23 @@ class InterruptController:
         kernel = self._kernel
         if kernel.halted:
             return -errno.ESHUTDOWN
+        if self._clock.is_virtual and kernel.is_foreign():
+            self.held.add(irq)
+        else:
+            self.raised.add(irq)
+            kernel.sched.checkpoint = 0
         line = self._irqs.get(irq)
         if line is not None and line.expected:
+            # Last: once nothing is expected any more, idle believes that what came is in `held`.
             self._arrived.append(irq)
-        if kernel.clock.is_virtual and kernel.is_foreign():
-            self._held.add(irq)
-        else:
-            self._pending.add(irq)
-            kernel.sched.checkpoint = 0
-        kernel.host.idle_wake()
+        # A loop that runs looks once more before it sleeps, and finds what was left before it was seen running.
+        if not kernel.loop.running:
+            kernel.host.idle_wake()
         return 0
 
     def raise_local(self, irq: int) -> None:
         """Mark an interrupt that the kernel itself found, such as a timer that is due."""
-        self._pending.add(irq)
+        self.raised.add(irq)
 
     def irq_expect(self, irq: int) -> None:
         """Say that a host thread was given work that will end in one trigger of `irq`.
@@ -153,68 +159,53 @@ class InterruptController:
 
     # -- delivering
 
-    @property
-    def pending(self) -> bool:
-        """Whether a delivery has something to do now."""
-        return bool(self._pending)
-
-    @property
-    def held(self) -> bool:
-        """Whether something from another OS thread waits for the kernel to be idle."""
-        return bool(self._held)
-
     def release_held(self) -> None:
         """The kernel is idle: what came from outside may come in."""
-        if self._held and not self.expected:
-            held = list(self._held)
-            self._held.difference_update(held)
-            self._pending.update(held)
+        if self.held and not self.expected:
+            held = list(self.held)
+            self.held.difference_update(held)
+            self.raised.update(held)
 
     def deliver(self) -> None:
         """One pass over the pending interrupts, if the current task has them enabled."""
-        current = self._kernel.sched.current
-        if current.irqs_disabled or current.preempt_count & HARDIRQ_MASK:
-            return
-        # A copy of a set of ints is one atomic step; another OS thread may add meanwhile.
-        batch = sorted(self._pending.copy())
-        self._pending.difference_update(batch)
-        self._run(batch)
-
-    def _run(self, irqs: list[int]) -> None:
-        """irq_enter, the handlers, irq_exit with the softirqs (rule 68)."""
         kernel = self._kernel
         task = kernel.sched.current
-        state, task.state = task.state, 0
+        if task.irqs_disabled or task.preempt_count & HARDIRQ_MASK:
+            return
+        # A copy of a set of ints is one atomic step; another OS thread may add meanwhile.
+        batch = self.raised.copy()
+        self.raised.difference_update(batch)
+        # irq_enter, the handlers, irq_exit with the softirqs (rule 68)
+        # The state is left as it is: a handler that wakes this very task, which is about to sleep, clears it.
         task.preempt_count += HARDIRQ_OFFSET
         task.irqs_disabled = True
-        kernel.clock.free_reads = True
+        self._clock.free_reads = True
         try:
-            for irq in irqs:
+            for irq in sorted(batch):
                 self._handle(irq)
         finally:
-            kernel.clock.free_reads = False
+            self._clock.free_reads = False
             task.preempt_count -= HARDIRQ_OFFSET
             task.irqs_disabled = False
-            task.state = state
-        if not task.preempt_count & SOFTIRQ_MASK:
-            kernel.softirq.irq_exit()
+        if kernel.softirq.pending and not task.preempt_count & SOFTIRQ_MASK:
+            kernel.softirq.do_softirq()
 
     def _handle(self, irq: int) -> None:
-        kernel = self._kernel
         line = self._irqs.get(irq)
         if line is None or not line.handlers:
             self.nr_lost += 1
             return
         line.count += 1
         self.nr_irqs += 1
-        trace = kernel.sched.trace
-        for name, handler in list(line.handlers.items()):
+        trace = self._kernel.sched.trace
+        # A handler may free itself or another one, which replaces the dict.
+        for name, handler in line.handlers.items():
             if trace is not None:
                 trace.emit("irq_handler_entry", irq, name)
             try:
                 handler(irq)
             except Exception as error:
-                kernel.oops_in_interrupt(error, f"interrupt handler {name!r} of irq {irq}")
+                self._kernel.oops_in_interrupt(error, f"interrupt handler {name!r} of irq {irq}")
             if trace is not None:
                 trace.emit("irq_handler_exit", irq, "handled")
 
@@ -234,7 +225,7 @@ class InterruptController:
         was_disabled, task.irqs_disabled = task.irqs_disabled, disabled
         if disabled or not was_disabled:
             return
-        if self._pending and task is not kernel.sched.swapper:
+        if self.raised and task is not kernel.sched.swapper:
             self.deliver()
             kernel.sched.preempt_check()
 

@@ -20,7 +20,7 @@ from collections import deque
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
-from lkl_green.errors import KernelBug, TaskExit
+from lkl_green.errors import KernelBug
 from lkl_green.kernel.completion import Completion
 from lkl_green.kernel.task import (
     PF_EXITING,
@@ -51,7 +51,7 @@ class KThread:
     def __init__(self, kernel: Kernel, name: str) -> None:
         self.should_stop = False
         self.should_park = False
-        self.exited = Completion(kernel, f"exit of {name}")
+        self.exited = Completion(kernel, name)
         self.parked: Completion | None = None
         self.result: Any = 0
 
@@ -64,16 +64,17 @@ class KThread:
 class _CreateRequest:
     """A kthread_create() on its way through kthreadd."""
 
-    __slots__ = ("args", "context", "done", "error", "fn", "name", "task")
+    __slots__ = ("args", "context", "done", "error", "failed", "fn", "name", "task")
 
     def __init__(self, kernel: Kernel, fn: Callable[..., Any], args: tuple[Any, ...], name: str) -> None:
         self.fn = fn
         self.args = args
         self.name = name
-        self.context: Context = copy_context()
+        self.context: Context | None = copy_context()
         self.task: Task | None = None
         self.error: OSError | None = None
-        self.done: Completion | None = Completion(kernel, f"creation of {name}")
+        self.done: Completion | None = Completion(kernel, name)
+        self.failed: Callable[[OSError], object] | None = None  # for a request that nobody waits for
 
 
 class KThreads:
@@ -105,18 +106,22 @@ class KThreads:
             kernel.fork.do_fork(0, None, self._kthread, request, name=request.name, context=request.context)
         except OSError as error:
             request.error = error
-            if request.done is not None:
+            if request.failed is not None:
+                request.failed(error)
+            elif request.done is not None:
                 request.done.complete()
 
-    def _kthread(self, request: _CreateRequest) -> None:
+    def _kthread(self, request: _CreateRequest) -> Any:
         """What a new kthread runs first (Linux: kthread())."""
         kernel = self._kernel
         sched = kernel.sched
         task = sched.current
         kthread = task.kthread = KThread(kernel, request.name)
+        if request.failed is not None:
+            return request.fn(*request.args)
         done = request.done
         if done is None:  # the creator was killed while it waited (rule 99)
-            raise TaskExit(-errno.EINTR)
+            return -errno.EINTR
         fn, args = request.fn, request.args
         request.task = task
         task.state = TASK_UNINTERRUPTIBLE
@@ -125,10 +130,10 @@ class KThreads:
         sched.schedule()
         task.waiting_for = None
         if kthread.should_stop:
-            raise TaskExit(-errno.EINTR)
+            return -errno.EINTR
         if kthread.should_park:
             self.parkme()
-        raise TaskExit(fn(*args))
+        return fn(*args)
 
     # -- creating
 
@@ -165,6 +170,20 @@ class KThreads:
         task = self.kthread_create(fn, *args, name=name)
         self._kernel.sched.wake_up_process(task)
         return task
+
+    def kthread_run_nowait(
+        self, fn: Callable[..., Any], *args: Any, name: str, failed: Callable[[OSError], object]
+    ) -> None:
+        """`kthread_run()` where sleeping is forbidden: leave the request with kthreadd and do not wait.
+
+        The thread runs as soon as it exists, with the context variables of kthreadd, because those of whoever happened
+        to be interrupted are none of its business. If it cannot be made, kthreadd calls `failed(error)`.
+        """
+        request = _CreateRequest(self._kernel, fn, args, format_name(name, args))
+        request.context = None
+        request.failed = failed
+        self._requests.append(request)
+        self._kernel.sched.wake_up_process(self.kthreadd)
 
     # -- stopping
 
@@ -249,11 +268,7 @@ class KThreads:
     def fork_kthread(self, fn: Callable[[Any], Any], name: str) -> Task:
         """A kthread made at boot without kthreadd, which is not running yet. Raises OSError as fork does."""
         kernel = self._kernel
-
-        def run(arg: Any) -> None:
-            raise TaskExit(fn(arg))
-
-        task = kernel.fork.do_fork(0, None, run, None, name=name, parent=self.kthreadd)
+        task = kernel.fork.do_fork(0, None, fn, None, name=name, parent=self.kthreadd)
         task.kthread = KThread(kernel, name)
         return task
 

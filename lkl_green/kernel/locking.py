@@ -1,16 +1,8 @@
 """Mutexes, semaphores and spin locks.
 
 On one CPU with cooperative switching nothing can come between two statements that do not sleep, so none of these needs
-an atomic operation. What they need is to sleep properly, to hand over fairly, and to notice misuse.
-
-*Hand-over.* `up()` and `unlock()` give the semaphore or the mutex to the longest waiter before that one runs. Nobody
-can take it in between, so a waiter never finds it taken again, and the order of arrival is the order of service.
-Dropped: releasing and letting the woken one compete, as Linux's mutex does to keep a CPU busy that spins. With one CPU
-that buys nothing, and it lets a task that unlocks and locks again starve everybody.
-
-*Waiting.* The waiters of a lock stand in a deque, and a waiter knows that it has been served by `waiting_for`, which
-whoever serves it clears. A dict would make leaving the queue early cheaper, which only a time-out or a signal does, and
-the hand-off dearer, which everybody does.
+an atomic operation. What they need is to sleep properly and to hand over fairly (see `lkl_green.kernel.swait`), and to
+notice misuse.
 
 *Interrupts.* `up()` may be called from anywhere. A mutex belongs to a task (rule 120); a spin lock on one CPU is
 `preempt_disable()` with a memory of who holds it (rule 121).
@@ -19,17 +11,16 @@ the hand-off dearer, which everybody does.
 from __future__ import annotations
 
 import errno
-from collections import deque
 from typing import TYPE_CHECKING
 
 from lkl_green.errors import LockMisuse
 from lkl_green.kernel.current import current_kernel
+from lkl_green.kernel.swait import SimpleWaitQueue
 from lkl_green.kernel.task import (
     HARDIRQ_MASK,
     SOFTIRQ_MASK,
     TASK_INTERRUPTIBLE,
     TASK_KILLABLE,
-    TASK_RUNNING,
     TASK_UNINTERRUPTIBLE,
 )
 
@@ -40,7 +31,7 @@ if TYPE_CHECKING:
     from lkl_green.kernel.task import Task
 
 
-class Semaphore:
+class Semaphore(SimpleWaitQueue):
     """A counting semaphore (kernel/locking/semaphore.c).
 
     Args:
@@ -49,15 +40,12 @@ class Semaphore:
         name: shown in `repr` and deadlock reports.
     """
 
-    __slots__ = ("_kernel", "_name", "_sched", "_waiters", "count")
+    __slots__ = ("count",)
 
     def __init__(self, count: int = 1, kernel: Kernel | None = None, name: str = "") -> None:
         if count < 0:
             raise ValueError(f"a semaphore's count cannot be negative: {count}")
-        self._kernel = kernel if kernel is not None else current_kernel()
-        self._sched = self._kernel.sched
-        self._name = name
-        self._waiters: deque[Task] = deque()
+        super().__init__(kernel, name)
         self.count = count
 
     def down(self) -> None:
@@ -82,18 +70,24 @@ class Semaphore:
 
     def down_interruptible(self) -> None:
         """The same; a signal ends the wait. Raises InterruptedError (EINTR)."""
-        self._down(TASK_INTERRUPTIBLE, None)
+        if not self.down_trylock():
+            self._wait(TASK_INTERRUPTIBLE)
 
     def down_killable(self) -> None:
         """The same; only SIGKILL ends the wait. Raises InterruptedError (EINTR)."""
-        self._down(TASK_KILLABLE, None)
+        if not self.down_trylock():
+            self._wait(TASK_KILLABLE)
 
     def down_timeout(self, timeout_ns: int) -> None:
         """The same, for at most `timeout_ns`. Raises TimeoutError (ETIME)."""
-        self._down(TASK_UNINTERRUPTIBLE, timeout_ns)
+        if not self.down_trylock() and not self._wait(TASK_UNINTERRUPTIBLE, timeout_ns):
+            raise TimeoutError(errno.ETIME, f"timed out waiting for {self!r}")
 
     def down_trylock(self) -> bool:
         """Take one without sleeping; whether there was one (Linux returns 0 for success, rule 120)."""
+        sched = self._sched
+        if sched.listener is not None:
+            sched.listener("down", self)
         if self.count <= 0:
             return False
         self.count -= 1
@@ -111,40 +105,7 @@ class Semaphore:
         else:
             self.count += 1
 
-    def _down(self, state: int, timeout_ns: int | None) -> None:
-        kernel = self._kernel
-        sched = self._sched
-        if sched.listener is not None:
-            sched.listener("down", self)
-        if self.count > 0:
-            self.count -= 1
-            return
-        task = sched.current
-        self._waiters.append(task)
-        task.waiting_for = self
-        try:
-            while task.waiting_for is self:
-                task.state = state
-                if kernel.signals.pending_in(task, state):
-                    raise InterruptedError(errno.EINTR, f"a signal ended the wait for {self!r}")
-                if timeout_ns is None:
-                    sched.schedule()
-                elif timeout_ns == 0:
-                    raise TimeoutError(errno.ETIME, f"timed out waiting for {self!r}")
-                else:
-                    timeout_ns = kernel.timers.schedule_timeout(timeout_ns)
-        except BaseException:
-            self._give_up(task)
-            raise
-
-    def _give_up(self, task: Task) -> None:
-        """The wait ended without the semaphore; one handed over meanwhile goes to the next."""
-        task.state = TASK_RUNNING
-        if task.waiting_for is self:
-            task.waiting_for = None
-            self._waiters.remove(task)
-        else:
-            self.up()
+    _pass_on = up
 
     def __enter__(self) -> Semaphore:
         self.down()
@@ -156,11 +117,10 @@ class Semaphore:
         self.up()
 
     def __repr__(self) -> str:
-        who = ", ".join(f"{task.comm}-{task.pid}" for task in self._waiters) or "nobody"
-        return f"<Semaphore {self._name or hex(id(self))} count={self.count} waiters: {who}>"
+        return self._describe(f"count={self.count}")
 
 
-class Mutex:
+class Mutex(SimpleWaitQueue):
     """A sleeping lock with an owner (kernel/locking/mutex.c).
 
     Args:
@@ -168,13 +128,10 @@ class Mutex:
         name: shown in `repr` and deadlock reports.
     """
 
-    __slots__ = ("_kernel", "_name", "_sched", "_waiters", "owner")
+    __slots__ = ("owner",)
 
     def __init__(self, kernel: Kernel | None = None, name: str = "") -> None:
-        self._kernel = kernel if kernel is not None else current_kernel()
-        self._sched = self._kernel.sched
-        self._name = name
-        self._waiters: deque[Task] = deque()
+        super().__init__(kernel, name)
         self.owner: Task | None = None
 
     def lock(self) -> None:
@@ -212,12 +169,13 @@ class Mutex:
             )
         task.locks_held -= 1
         if self._waiters:
-            heir = self._waiters.popleft()
-            self._own(heir)
-            heir.waiting_for = None
-            sched.wake_up_process(heir)
+            # The heir owns it before it runs; waking it may already switch to it.
+            self._own(self._waiters[0])
+            self._serve_first()
         else:
             self.owner = None
+
+    _pass_on = unlock
 
     def is_locked(self) -> bool:
         """Whether somebody holds it."""
@@ -242,26 +200,7 @@ class Mutex:
             return
         if self.owner is task:
             raise LockMisuse(f"BUG: {task.comm}-{task.pid} locks {self!r} twice; a mutex is not recursive")
-        self._waiters.append(task)
-        task.waiting_for = self
-        try:
-            while task.waiting_for is self:
-                task.state = state
-                if task.sigpending and self._kernel.signals.pending_in(task, state):
-                    raise InterruptedError(errno.EINTR, f"a signal ended the wait for {self!r}")
-                sched.schedule()
-        except BaseException:
-            self._give_up(task)
-            raise
-
-    def _give_up(self, task: Task) -> None:
-        """The wait ended without the caller wanting the mutex any more, though it may have been handed over."""
-        task.state = TASK_RUNNING
-        if task.waiting_for is self:
-            task.waiting_for = None
-            self._waiters.remove(task)
-        else:
-            self.unlock()
+        self._wait(state)
 
     def __enter__(self) -> Mutex:
         self.lock()
@@ -274,8 +213,7 @@ class Mutex:
 
     def __repr__(self) -> str:
         owner = f"held by {self.owner.comm}-{self.owner.pid}" if self.owner is not None else "free"
-        who = ", ".join(f"{task.comm}-{task.pid}" for task in self._waiters) or "nobody"
-        return f"<Mutex {self._name or hex(id(self))} {owner} waiters: {who}>"
+        return self._describe(owner)
 
 
 class SpinLock:

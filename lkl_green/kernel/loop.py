@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import enum
 from _thread import get_ident
-from typing import TYPE_CHECKING
+from collections import deque
+from typing import TYPE_CHECKING, Any
 
 from lkl_green.errors import Deadlock, KernelHalted, ReentrantRun, WrongThread
 from lkl_green.kernel.current import running_here
@@ -45,6 +46,11 @@ class RunReason(enum.Enum):
     DEADLOCK = "deadlock"
 
 
+# Naming a member through its class costs half a context switch; lkl_run() names several.
+_SWITCH = RunUntil.SWITCH
+_IDLE, _SWITCHED, _BUDGET = RunReason.IDLE, RunReason.SWITCHED, RunReason.BUDGET
+
+
 class RunStatus:
     """What `lkl_run()` returns.
 
@@ -68,17 +74,28 @@ class RunStatus:
 class RunLoop:
     """The idle loop of one kernel, and its checkpoints."""
 
-    __slots__ = ("_deadline_ns", "_kernel", "_limit", "_owner", "_sched", "fatal", "running")
+    __slots__ = ("_clock_is_virtual", "_deadline_ns", "_enter", "_irq", "_kernel", "_leave", "_limit", "_owner", "_posts",
+                 "_sched", "_timers", "fatal", "running")  # fmt: skip
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
         self._sched = kernel.sched
+        self._irq = kernel.irq
+        self._timers = kernel.timers
+        self._enter = kernel.arch.enter
+        self._leave = kernel.arch.leave
+        self._posts: deque[object] = deque()
+        self._clock_is_virtual = kernel.clock.is_virtual
         self._owner = get_ident()
         self._limit = NEVER
         self._deadline_ns = NEVER
         self.running = False
         # An exception that is the application's, not a task's: KeyboardInterrupt, SystemExit.
         self.fatal: BaseException | None = None
+
+    def attach(self, posts: deque[Any]) -> None:
+        """Watch the box of posts, which exists only once the host has been initialised."""
+        self._posts = posts
 
     # -- lkl_run()
 
@@ -90,17 +107,20 @@ class RunLoop:
                 return RunStatus(RunReason.HALTED, None)
             raise KernelHalted("lkl_run() after a kernel panic: the kernel has stopped for good")
         self.check_caller("lkl_run()")
-        limit = 1 if until is RunUntil.SWITCH else NEVER if max_switches is None else max_switches
+        limit = NEVER if max_switches is None else max_switches
+        early = _BUDGET
+        if until is _SWITCH:
+            limit, early = 1, _SWITCHED
         self._limit = self._sched.points + limit
         self._deadline_ns = NEVER if budget_ns is None else kernel.host.time() + budget_ns
         outer, running_here.kernel = running_here.kernel, kernel
         self.running = True
-        kernel.arch.enter()
+        self._enter()
         try:
-            return self._run(RunReason.SWITCHED if until is RunUntil.SWITCH else RunReason.BUDGET)
+            return self._run(early)
         finally:
             if not kernel.halted:
-                kernel.arch.leave()
+                self._leave()
             self.running = False
             running_here.kernel = outer
 
@@ -122,10 +142,13 @@ class RunLoop:
 
     def _run(self, early: RunReason) -> RunStatus:
         sched = self._sched
+        irq = self._irq
         sched.leave = False
         while True:
-            sched.checkpoint = min(sched.points + POLL_POINTS, self._limit)
-            self.take_events()
+            checkpoint = sched.points + POLL_POINTS
+            sched.checkpoint = checkpoint if checkpoint < self._limit else self._limit
+            if irq.raised or irq.held or self._posts or self._timers.next_ns != NEVER:
+                self.take_events()
             if self.fatal is not None:
                 fatal, self.fatal = self.fatal, None
                 raise fatal
@@ -133,7 +156,7 @@ class RunLoop:
                 return self._stop()
             if sched.leave or sched.points >= self._limit:
                 return RunStatus(early, self.next_event_ns)
-            if not sched.schedule_idle() and not self._kernel.irq.pending:
+            if not sched.schedule_idle() and not irq.raised:
                 return self._idle()
 
     def _stop(self) -> RunStatus:
@@ -145,8 +168,9 @@ class RunLoop:
         return RunStatus(RunReason.HALTED, None)
 
     def _idle(self) -> RunStatus:
-        status = RunStatus(RunReason.IDLE, self.next_event_ns)
-        if status.next_event_ns is None and not self._kernel.open_ended and not self._kernel.irq.has_sources:
+        next_ns = self._timers.next_ns
+        status = RunStatus(_IDLE, None if next_ns == NEVER else next_ns)
+        if next_ns == NEVER and not self._kernel.open_ended and not self._irq.has_sources:
             report = self._kernel.reports.deadlock("nothing can ever run again")
             if report:
                 return RunStatus(RunReason.DEADLOCK, None, report)
@@ -155,7 +179,7 @@ class RunLoop:
     @property
     def next_event_ns(self) -> int | None:
         """When the first timer is due."""
-        next_ns = self._kernel.timers.next_ns
+        next_ns = self._timers.next_ns
         return None if next_ns == NEVER else next_ns
 
     def hopeless(self, status: RunStatus) -> bool:
@@ -163,44 +187,43 @@ class RunLoop:
         if status.reason is RunReason.DEADLOCK:
             return True
         kernel = self._kernel
-        no_event = status.reason is RunReason.IDLE and status.next_event_ns is None
-        return no_event and not kernel.expects_calls and not kernel.irq.has_sources and not kernel.host_tasks.pending
+        no_event = status.reason is _IDLE and status.next_event_ns is None
+        return no_event and not kernel.expects_calls and not kernel.irq.has_sources and not self._posts
 
     # -- checkpoints
 
     def take_events(self) -> None:
         """Idle, and entry to `lkl_run()`: everything from outside may come in."""
-        kernel = self._kernel
-        kernel.timers.poll()
-        irq = kernel.irq
-        if kernel.clock.is_virtual:
-            # What host threads send is held back while a task is runnable; see kernel/irq.py.
-            if not self._sched.policy.nr_running:
-                irq.release_held()
-                kernel.host_tasks.take_posts()
-        else:
-            kernel.host_tasks.take_posts()
-        if irq.pending:
+        self._timers.poll()
+        irq = self._irq
+        # Under a virtual clock, what host threads send is held back while a task is runnable; see kernel/irq.py.
+        if not self._clock_is_virtual or not self._sched.policy.nr_running:
+            irq.release_held()
+            if self._posts:
+                self._kernel.host_tasks.take_posts()
+        if irq.raised:
             irq.deliver()
 
     def at_checkpoint(self) -> None:
         """The slow path of `schedule()` and `cond_resched()`: see the scheduler's essay, point 2."""
         sched = self._sched
-        kernel = self._kernel
         # First, so that what another OS thread announces from here on is seen at the next point.
         sched.checkpoint = min(sched.points + POLL_POINTS, self._limit)
-        kernel.timers.poll()
-        if not kernel.clock.is_virtual:
-            kernel.host_tasks.take_posts()
-        if kernel.irq.pending:
-            kernel.irq.deliver()
+        self._timers.poll()
+        if self._posts and not self._clock_is_virtual:
+            self._kernel.host_tasks.take_posts()
+        if self._irq.raised:
+            self._irq.deliver()
         current = sched.current
         sched.policy.task_tick(current)
-        if sched.points >= self._limit or (self._deadline_ns != NEVER and kernel.host.time() >= self._deadline_ns):
+        if sched.points >= self._limit or self._over_budget():
             sched.leave = True
         if sched.leave or sched.halting:
             current.need_resched = sched.leave
             sched.checkpoint = 0
+
+    def _over_budget(self) -> bool:
+        return self._deadline_ns != NEVER and self._kernel.host.time() >= self._deadline_ns
 
     def interrupted(self, error: BaseException) -> None:
         """A signal handler raised `error` while the owner waited for a kernel thread: leave with it soon."""
@@ -216,9 +239,9 @@ class RunLoop:
         if status is not None:
             if status.reason is RunReason.DEADLOCK:
                 raise Deadlock(status.report)
-            if status.reason is not RunReason.IDLE:
+            if status.reason is not _IDLE:
                 return
-        if kernel.halted or kernel.irq.pending or kernel.host_tasks.pending or self._sched.policy.nr_running:
+        if kernel.halted or self._irq.raised or self._posts or self._sched.policy.nr_running:
             return
         if kernel.clock.is_virtual:
             self._pause_virtual()

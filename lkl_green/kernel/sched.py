@@ -88,6 +88,7 @@ class Scheduler:
         "points",
         "policy",
         "post_switch",
+        "releases_threads",
         "ret_from_fork",
         "swapper",
         "trace",
@@ -98,6 +99,7 @@ class Scheduler:
         self.last = swapper
         self.swapper = swapper
         self.arch = arch
+        self.releases_threads = arch.releases_threads
         self.points = 0
         self.checkpoint = POLL_POINTS
         self.misses = 0
@@ -140,7 +142,7 @@ class Scheduler:
             if next is prev:
                 return
         elif prev.state:
-            if prev.sigpending and self._signal_pending_state(prev):
+            if prev.signals and self._signal_pending_state(prev):
                 return
             next = fifo.popleft() if fifo else self.swapper
         elif fifo:
@@ -167,7 +169,7 @@ class Scheduler:
             self._raise_killed(prev)
         policy = self.policy
         if prev.state:
-            if prev.sigpending and self._signal_pending_state(prev):
+            if prev.signals and self._signal_pending_state(prev):
                 return prev
         elif not self.leave and not policy.nr_running:
             self.misses += 1
@@ -320,17 +322,24 @@ class Scheduler:
         """The current task's last act: pick who runs next, for the architecture to go there (rule 117)."""
         prev.state = TASK_DEAD
         self.points += 1
-        self.post_switch = True
-        if self.points >= self.checkpoint:
-            self.at_checkpoint()
-        next = None if self.leave else self.policy.pick_next_task()
-        if next is None:
-            next = self.swapper
+        if self.releases_threads:
+            self.post_switch = True
+        fifo = self.fifo
+        if self.points >= self.checkpoint or not fifo:
+            next = self._pick_next_of_dead()
+        else:
+            next = fifo.popleft()
         if self.trace is not None:
             self.trace.sched_switch(prev, next)
         self.last = prev
         self.current = next
         return next
+
+    def _pick_next_of_dead(self) -> Task:
+        if self.points >= self.checkpoint:
+            self.at_checkpoint()
+        next = None if self.leave else self.policy.pick_next_task()
+        return self.swapper if next is None else next
 
     def schedule_idle(self) -> bool:
         """Run tasks until the idle task is switched to; False if none is runnable (Linux: schedule_idle())."""

@@ -45,25 +45,24 @@ class Signals:
         if sig == SIGCHLD:
             return  # nobody can install a handler, and the default is to ignore it
         task.signals = (task.signals or set()) | {sig}
-        task.sigpending = True
         states = TASK_INTERRUPTIBLE | (TASK_WAKEKILL if sig == SIGKILL else 0)
         self._kernel.sched.wake_up_state(task, states)
 
     def signal_pending(self, task: Task) -> bool:
         """Whether a signal waits to be dealt with."""
-        return task.sigpending
+        return bool(task.signals)
 
     def fatal_signal_pending(self, task: Task) -> bool:
         """Whether SIGKILL does."""
-        return task.sigpending and SIGKILL in (task.signals or ())
+        return task.signals is not None and SIGKILL in task.signals
 
     def pending_in(self, task: Task, state: int) -> bool:
         """Whether a sleep in `state` ends, or does not begin, because of a signal (Linux: signal_pending_state())."""
-        if not task.sigpending:
+        signals = task.signals
+        if not signals:
             return False
-        return bool(state & TASK_INTERRUPTIBLE) or bool(state & TASK_WAKEKILL and SIGKILL in (task.signals or ()))
+        return bool(state & TASK_INTERRUPTIBLE) or bool(state & TASK_WAKEKILL and SIGKILL in signals)
 
     def flush_signals(self, task: Task) -> None:
         """Forget what was sent (Linux: flush_signals())."""
-        task.sigpending = False
         task.signals = None

@@ -36,12 +36,16 @@ MAX_SOFTIRQ_RESTART = 10
 
 
 class Softirqs:
-    """The softirq vectors of one kernel, and ksoftirqd's body."""
+    """The softirq vectors of one kernel, and ksoftirqd's body.
+
+    Attributes:
+        pending: a bit for each raised vector.
+    """
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
         self._actions: dict[int, Callable[[], None]] = {}
-        self._pending = 0
+        self.pending = 0
         self.ksoftirqd: Task | None = None
         self.counts = dict.fromkeys(range(len(SOFTIRQ_NAMES)), 0)
 
@@ -54,14 +58,9 @@ class Softirqs:
         kernel = self._kernel
         if kernel.sched.trace is not None:
             kernel.sched.trace.emit("softirq_raise", vec, SOFTIRQ_NAMES[vec])
-        self._pending |= 1 << vec
+        self.pending |= 1 << vec
         if not kernel.sched.current.preempt_count & (HARDIRQ_MASK | SOFTIRQ_MASK):
             self._wakeup_softirqd()
-
-    def irq_exit(self) -> None:
-        """The last interrupt returns: run what was raised."""
-        if self._pending:
-            self._do_softirq()
 
     def local_bh_disable(self) -> None:
         """Keep softirqs from running in the current task."""
@@ -73,24 +72,23 @@ class Softirqs:
         task = kernel.sched.current
         task.preempt_count -= SOFTIRQ_OFFSET
         if not task.preempt_count & (HARDIRQ_MASK | SOFTIRQ_MASK):
-            if self._pending:
-                self._do_softirq()
+            if self.pending:
+                self.do_softirq()
             kernel.sched.preempt_check()
 
-    def _do_softirq(self) -> None:
+    def do_softirq(self) -> None:
+        """Run what was raised: the last interrupt returns, or bottom halves are enabled again."""
         task = self._kernel.sched.current
-        state, task.state = task.state, TASK_RUNNING
         task.preempt_count += SOFTIRQ_OFFSET
         try:
             for _ in range(MAX_SOFTIRQ_RESTART):
-                pending, self._pending = self._pending, 0
+                pending, self.pending = self.pending, 0
                 if not pending:
                     return
                 self._run(pending)
         finally:
             task.preempt_count -= SOFTIRQ_OFFSET
-            task.state = state
-        if self._pending:
+        if self.pending:
             self._wakeup_softirqd()
 
     def _run(self, pending: int) -> None:
@@ -120,9 +118,9 @@ class Softirqs:
         task = sched.current
         while not kernel.kthreads.should_stop():
             task.state = TASK_IDLE
-            if self._pending:
+            if self.pending:
                 task.state = TASK_RUNNING
-                self._do_softirq()
+                self.do_softirq()
                 sched.cond_resched()
             else:
                 sched.schedule()

@@ -12,6 +12,7 @@ from lkl_green.arch.base import ThreadInfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextvars import Context
 
     from lkl_green.kernel.completion import Completion
     from lkl_green.kernel.exec import PtRegs
@@ -104,7 +105,7 @@ class Task(ThreadInfo):
         need_resched: somebody more important is runnable.
         irqs_disabled: interrupts wait; per task, so that it cannot leak to whoever runs next (reference 5.20).
         prio, policy: the priority that decides, and SCHED_*.
-        sigpending: a signal was sent; together with `signals` it is what `signal_pending()` tests.
+        signals: the signals that were sent and not dealt with; None if there are none (Linux: TIF_SIGPENDING).
         killed: nonzero once the kernel takes the task down: each sleep raises TaskKilled and is counted here.
         waiting_for: what a sleeping task waits for, for `repr` and deadlock reports.
 
@@ -145,7 +146,6 @@ class Task(ThreadInfo):
         "regs",
         "saved_state",
         "signals",
-        "sigpending",
         "state",
         "tgid",
         "vfork_done",
@@ -153,15 +153,21 @@ class Task(ThreadInfo):
         "waiting_for",
     )
 
+    context: Context
+    prio: int
+    policy: int
+    flags: int
+    fn: Callable[[Any], Any] | None
+    arg: Any
+    exit_code: Any
+
     def __init__(self, pid: int, comm: str, parent: Task | None) -> None:
+        """What every task starts with; fork sets the fields that are only annotated above."""
         self.state = TASK_NEW
         self.saved_state = TASK_RUNNING
         self.preempt_count = FORK_PREEMPT_COUNT
         self.need_resched = False
         self.irqs_disabled = False
-        self.prio = DEFAULT_PRIO
-        self.policy = SCHED_NORMAL
-        self.sigpending = False
         self.signals: set[int] | None = None
         self.killed = 0
         self.locks_held = 0
@@ -169,19 +175,14 @@ class Task(ThreadInfo):
         self.pid = pid
         self.tgid = pid
         self.comm = comm
-        self.flags = 0
-        self.fn: Callable[[Any], Any] | None = None
-        self.arg: Any = None
         self.parent = parent
         self.children: dict[Task, None] | None = None
         self.exit_signal = 0
         self.exit_state = 0
-        self.exit_code: Any = 0
         self.regs: PtRegs | None = None
         self.kthread: KThread | None = None
         self.wait_chldexit: WaitQueueHead | None = None
         self.vfork_done: Completion | None = None
-        self.thread_flags = 0
 
     def __repr__(self) -> str:
         waiting = f" waiting for {self.waiting_for!r}" if self.waiting_for is not None and self.state else ""
@@ -194,27 +195,27 @@ class PidTable:
     Pids go up and wrap at the limit, as Linux's do, so that a pid is not used again soon after its task has gone.
     """
 
-    __slots__ = ("_limit", "_next", "tasks")
+    __slots__ = ("limit", "next_pid", "tasks")
 
     def __init__(self, limit: int = PID_MAX_LIMIT) -> None:
         self.tasks: dict[int, Task] = {}
-        self._next = 1
-        self._limit = limit
+        self.next_pid = 1
+        self.limit = limit
 
     def alloc(self) -> int:
         """A free pid, or 0 if there is none."""
-        pid = self._next
-        if pid in self.tasks or pid >= self._limit:
+        pid = self.next_pid
+        if pid in self.tasks or pid >= self.limit:
             pid = self._search(pid)
-        self._next = pid + 1
+        self.next_pid = pid + 1
         return pid
 
     def _search(self, start: int) -> int:
-        if len(self.tasks) >= self._limit - 1:
+        if len(self.tasks) >= self.limit - 1:
             return 0
-        pid = start if start < self._limit else 1
+        pid = start if start < self.limit else 1
         while pid in self.tasks:
-            pid = pid + 1 if pid + 1 < self._limit else 1
+            pid = pid + 1 if pid + 1 < self.limit else 1
         return pid
 
     def __iter__(self) -> Iterator[Task]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
-from lkl_green.host.ops import HostOps
-
 from .stories import HOSTS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from lkl_green.host.ops import HostOps
 
 
 @pytest.fixture

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lkl_green.host.greenlets import GreenletHost
-from lkl_green.host.ops import HostOps
 from lkl_green.host.threads import ThreadHost
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lkl_green.host.ops import HostOps
 
 HOSTS: dict[str, Callable[[Callable[[str], object] | None], HostOps]] = {
     "greenlets": lambda console=None: GreenletHost(console=console),
@@ -28,10 +31,10 @@ def start(host: HostOps, fn: Callable[..., object], *args: object) -> int:
 def finish(host: HostOps, *tids: int) -> None:
     """Join host threads; fail if one does not end. (A GreenletHost would report a deadlock, not hang.)"""
     for tid in tids:
-        for os_thread in threading.enumerate():
-            if os_thread.name == f"lkl-host-{tid}" and isinstance(host, ThreadHost):
-                os_thread.join(PATIENCE_S)
-                assert not os_thread.is_alive(), f"host thread {tid} hangs"
+        if isinstance(host, ThreadHost):
+            os_thread = host._threads[tid].os_thread
+            os_thread.join(PATIENCE_S)
+            assert not os_thread.is_alive(), f"host thread {tid} hangs"
         assert host.thread_join(tid) == 0
 
 

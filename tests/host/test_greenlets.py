@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 import subprocess
 import sys
 import textwrap
@@ -305,8 +306,13 @@ def test_their_destructors_run_as_themselves_when_the_os_thread_ends(log):
     def application() -> list[tuple[str, int]]:
         host.host_init()
         found = []
+
+        def visit(name: str) -> None:
+            host.tls_set(key, name)
+            found.append((name, host.thread_self()))
+
         for name in "ab":
-            greenlet(lambda: (host.tls_set(key, name), found.append((name, host.thread_self())))).switch()
+            greenlet(visit).switch(name)
         host.tls_set(key, "main")
         found.append(("main", host.thread_self()))
         host.host_cleanup()
@@ -488,6 +494,40 @@ def test_ctrl_c_at_the_very_entry_of_a_thread_does_not_lose_the_thread(host, log
         host._new[0].greenlet.throw(KeyboardInterrupt())
     finish(host, tid)
     assert log == ["runs"]
+
+
+def test_a_storm_of_signals_loses_no_semaphore_and_no_thread(host, log):
+    """The handler raises, once per turn, in the code of the semaphores and past its entry: there the promise holds."""
+    here, there, rounds = host.sem_alloc(0), host.sem_alloc(0), 3_000
+    codes = {GreenletHost.sem_down.__code__, GreenletHost.sem_up.__code__}
+    struck: list[int] = []
+
+    def handle(number: int, frame) -> None:
+        if not struck and frame.f_code in codes and frame.f_lineno > frame.f_code.co_firstlineno:
+            struck.append(frame.f_lineno)
+            raise Interrupt
+
+    def turns(mine, others) -> None:
+        for _ in range(rounds):
+            struck.clear()
+            for operation, sem in [(host.sem_up, others), (host.sem_down, mine)]:
+                try:
+                    operation(sem)
+                except Interrupt:
+                    log.append(operation.__name__)
+
+    before = signal.signal(signal.SIGALRM, handle)
+    tid = start(host, turns, there, here)
+    signal.setitimer(signal.ITIMER_REAL, 1e-5, 1e-5)
+    try:
+        turns(here, there)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    finish(host, tid)
+    assert log, "no signal came at the right moment"
+    assert (here.count, there.count, waiting(here), waiting(there)) == (0, 0, 0, 0)
+    assert list(host._ready) == []
 
 
 # -- the end

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -10,6 +10,9 @@ from lkl_green.errors import HostMisuse
 from lkl_green.host.ops import HostOps, JmpBuf
 
 from .stories import HOSTS, finish, in_host_thread, queue_up, start
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def free_semaphore_twice(host):

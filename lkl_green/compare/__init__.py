@@ -1,0 +1,1 @@
+"""Running one program under several designs, and comparing what happens."""
