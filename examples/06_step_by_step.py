@@ -10,21 +10,24 @@ kernel still decides *which* thread runs.
 from __future__ import annotations
 
 from lkl_green import RunReason, RunUntil, lkl_start_kernel
-from lkl_green.linux import kthread_create, kthread_stop, schedule, wake_up_process
+from lkl_green.linux import Completion, kthread_create, schedule, wake_up_process
 
 
-def count(name: str, rounds: int) -> None:
+def count(name: str, rounds: int, done: Completion) -> None:
     for number in range(rounds):
         print(f"    {name} {number}")
         schedule()
+    done.complete()
 
 
 def init() -> int:
-    counters = [kthread_create(count, name, 3, name=name) for name in ("left", "right")]
+    done = Completion(name="done")
+    # Both are made before either is woken, so that they take turns.
+    counters = [kthread_create(count, name, 3, done, name=name) for name in ("left", "right")]
     for counter in counters:
         wake_up_process(counter)
-    for counter in counters:
-        kthread_stop(counter)
+    for _ in counters:
+        done.wait_for_completion()
     return len(counters)
 
 

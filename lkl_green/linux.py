@@ -17,10 +17,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from lkl_green.errors import TaskExit
+from lkl_green.kernel import kthread_worker as _kthread_worker
 from lkl_green.kernel import umh as _umh
 from lkl_green.kernel.completion import Completion
 from lkl_green.kernel.current import current_kernel
 from lkl_green.kernel.fork import CLONE_PARENT, CLONE_VFORK
+from lkl_green.kernel.kthread_worker import KthreadDelayedWork, KthreadWork, KthreadWorker
 from lkl_green.kernel.locking import Mutex, Semaphore, SpinLock
 from lkl_green.kernel.printk import (
     KERN_ALERT,
@@ -35,6 +37,7 @@ from lkl_green.kernel.printk import (
 from lkl_green.kernel.signal import SIGCHLD, SIGKILL
 from lkl_green.kernel.softirq import Tasklet
 from lkl_green.kernel.task import (
+    DEFAULT_PRIO,
     MAX_RT_PRIO,
     SCHED_FIFO,
     SCHED_NORMAL,
@@ -44,12 +47,12 @@ from lkl_green.kernel.task import (
     TASK_KILLABLE,
     TASK_RUNNING,
     TASK_UNINTERRUPTIBLE,
-    DEFAULT_PRIO,
     Task,
 )
 from lkl_green.kernel.timer import MAX_SCHEDULE_TIMEOUT, Timer
 from lkl_green.kernel.umh import UMH_NO_WAIT, UMH_WAIT_EXEC, UMH_WAIT_PROC
 from lkl_green.kernel.wait import WaitQueueHead
+from lkl_green.kernel.workqueue import DelayedWork, Work, Workqueue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -373,6 +376,134 @@ def tasklet(func: Callable[[], object]) -> Tasklet:
     return Tasklet(current_kernel().tasklets, func)
 
 
+# -- work queues
+
+
+def alloc_workqueue(name: str, max_active: int = 0, ordered: bool = False) -> Workqueue:
+    """Make a work queue that runs up to `max_active` works at a time (rule 125). Raises ValueError."""
+    return current_kernel().workqueues.alloc_workqueue(name, max_active, ordered)
+
+
+def alloc_ordered_workqueue(name: str) -> Workqueue:
+    """Make a work queue that runs one work at a time, in the order of queueing."""
+    return current_kernel().workqueues.alloc_workqueue(name, ordered=True)
+
+
+def destroy_workqueue(wq: Workqueue) -> None:
+    """Drain it, and take nothing from now on."""
+    wq.destroy_workqueue()
+
+
+def queue_work(wq: Workqueue, work: Work) -> bool:
+    """Run it in a worker thread; False if it is pending already. In any context."""
+    return wq.queue_work(work)
+
+
+def queue_delayed_work(wq: Workqueue, dwork: DelayedWork, delay_ns: int) -> bool:
+    """The same, when `delay_ns` have passed."""
+    return wq.queue_delayed_work(dwork, delay_ns)
+
+
+def mod_delayed_work(wq: Workqueue, dwork: DelayedWork, delay_ns: int) -> bool:
+    """Queue it in `delay_ns` from now, pending or not; whether it was pending."""
+    return wq.mod_delayed_work(dwork, delay_ns)
+
+
+def schedule_work(work: Work) -> bool:
+    """`queue_work()` on the system's own queue."""
+    return current_kernel().workqueues.system_wq.queue_work(work)
+
+
+def schedule_delayed_work(dwork: DelayedWork, delay_ns: int) -> bool:
+    """`queue_delayed_work()` on the system's own queue."""
+    return current_kernel().workqueues.system_wq.queue_delayed_work(dwork, delay_ns)
+
+
+def flush_work(work: Work) -> bool:
+    """Wait until the last queueing has been executed; False if there was nothing to wait for."""
+    return work.flush_work()
+
+
+def flush_delayed_work(dwork: DelayedWork) -> bool:
+    """Do not wait for its time any longer, and flush it."""
+    return dwork.flush_delayed_work()
+
+
+def flush_workqueue(wq: Workqueue) -> None:
+    """Wait until everything queued before has been executed."""
+    wq.flush_workqueue()
+
+
+def drain_workqueue(wq: Workqueue) -> None:
+    """Wait until it is empty; meanwhile only its own works may queue more."""
+    wq.drain_workqueue()
+
+
+def cancel_work(work: Work) -> bool:
+    """Take it off its queue; whether it was pending."""
+    return work.cancel_work()
+
+
+def cancel_work_sync(work: Work) -> bool:
+    """The same, and wait for the end of a run that has begun."""
+    return work.cancel_work_sync()
+
+
+def cancel_delayed_work(dwork: DelayedWork) -> bool:
+    """Stop its timer, or take it off its queue; whether it was pending."""
+    return dwork.cancel_delayed_work()
+
+
+def cancel_delayed_work_sync(dwork: DelayedWork) -> bool:
+    """The same, and wait for the end of a run that has begun."""
+    return dwork.cancel_delayed_work_sync()
+
+
+def kthread_create_worker(name: str) -> KthreadWorker:
+    """Make a kernel thread that runs works one after another (rules 107 to 111). Raises OSError."""
+    return _kthread_worker.kthread_create_worker(current_kernel(), name)
+
+
+def kthread_destroy_worker(worker: KthreadWorker) -> None:
+    """Flush, and stop the thread (rule 108)."""
+    worker.destroy_worker()
+
+
+def kthread_queue_work(worker: KthreadWorker, work: KthreadWork) -> bool:
+    """Run it after what is queued already; False if it is pending or being cancelled (rule 107)."""
+    return worker.queue_work(work)
+
+
+def kthread_queue_delayed_work(worker: KthreadWorker, dwork: KthreadDelayedWork, delay_ns: int) -> bool:
+    """The same, when `delay_ns` have passed (rule 109)."""
+    return worker.queue_delayed_work(dwork, delay_ns)
+
+
+def kthread_mod_delayed_work(worker: KthreadWorker, dwork: KthreadDelayedWork, delay_ns: int) -> bool:
+    """Queue it in `delay_ns` from now, pending or not; whether it was pending (rule 109)."""
+    return worker.mod_delayed_work(dwork, delay_ns)
+
+
+def kthread_cancel_work_sync(work: KthreadWork) -> bool:
+    """Take it off its queue, and wait for the end of a run that has begun; whether it was pending (rule 110)."""
+    return work.cancel_work_sync()
+
+
+def kthread_cancel_delayed_work_sync(dwork: KthreadDelayedWork) -> bool:
+    """The same; its timer is stopped, too."""
+    return dwork.cancel_work_sync()
+
+
+def kthread_flush_work(work: KthreadWork) -> None:
+    """Wait until it is neither queued, as of now, nor running (rule 111)."""
+    work.flush_work()
+
+
+def kthread_flush_worker(worker: KthreadWorker) -> None:
+    """Wait until everything queued before has been run."""
+    worker.flush_worker()
+
+
 # -- shared variables, for code whose schedules are explored
 
 
@@ -447,6 +578,10 @@ __all__ = [
     "WARN_ON",
     "WRITE_ONCE",
     "Completion",
+    "DelayedWork",
+    "KthreadDelayedWork",
+    "KthreadWork",
+    "KthreadWorker",
     "Mutex",
     "Semaphore",
     "SpinLock",
@@ -454,16 +589,29 @@ __all__ = [
     "Tasklet",
     "Timer",
     "WaitQueueHead",
+    "Work",
+    "Workqueue",
+    "alloc_ordered_workqueue",
+    "alloc_workqueue",
     "allow_signal",
     "call_usermodehelper",
+    "cancel_delayed_work",
+    "cancel_delayed_work_sync",
+    "cancel_work",
+    "cancel_work_sync",
     "cond_resched",
     "cpu_relax",
     "current",
     "current_kernel",
     "del_timer",
     "del_timer_sync",
+    "destroy_workqueue",
     "do_exit",
+    "drain_workqueue",
+    "flush_delayed_work",
     "flush_signals",
+    "flush_work",
+    "flush_workqueue",
     "free_irq",
     "in_interrupt",
     "irq_expect",
@@ -471,9 +619,18 @@ __all__ = [
     "kernel_power_off",
     "kernel_thread",
     "kernel_wait4",
+    "kthread_cancel_delayed_work_sync",
+    "kthread_cancel_work_sync",
     "kthread_create",
+    "kthread_create_worker",
+    "kthread_destroy_worker",
+    "kthread_flush_work",
+    "kthread_flush_worker",
+    "kthread_mod_delayed_work",
     "kthread_park",
     "kthread_parkme",
+    "kthread_queue_delayed_work",
+    "kthread_queue_work",
     "kthread_run",
     "kthread_should_park",
     "kthread_should_stop",
@@ -486,6 +643,7 @@ __all__ = [
     "local_irq_enable",
     "local_irq_restore",
     "local_irq_save",
+    "mod_delayed_work",
     "mod_timer",
     "msleep",
     "msleep_interruptible",
@@ -495,12 +653,16 @@ __all__ = [
     "preempt_disable",
     "preempt_enable",
     "printk",
+    "queue_delayed_work",
+    "queue_work",
     "request_irq",
     "sched_setscheduler",
     "schedule",
+    "schedule_delayed_work",
     "schedule_timeout",
     "schedule_timeout_interruptible",
     "schedule_timeout_uninterruptible",
+    "schedule_work",
     "send_sig",
     "set_current_state",
     "signal_pending",

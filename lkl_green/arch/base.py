@@ -115,6 +115,10 @@ class Arch(ABC):
     def release_thread(self, task: ThreadInfo) -> None:
         """Take the context of a dead task, or of one that never ran, away. Never called on its own stack (rule 44)."""
 
+    def abandon(self, task: ThreadInfo, next: ThreadInfo) -> None:
+        """Go to `next` and keep the current `task`, which did not let itself be unwound, where it is, for good."""
+        next.switch_to()
+
     @abstractmethod
     def enter(self) -> None:
         """`lkl_run()` begins: the caller becomes the context of `swapper`."""

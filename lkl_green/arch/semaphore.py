@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any
 
 from lkl_green.arch.base import TIF_HOST_THREAD, TIF_SCHED_JB, Arch, KernelEntry, ThreadInfo
 from lkl_green.arch.lkl_cpu import LKL_CPU_LOCKED, CpuHooks, LklCpu
-from lkl_green.errors import KernelBug, KernelHalted
+from lkl_green.errors import HostThreadExit, KernelBug, KernelHalted
 from lkl_green.host.ops import JmpBuf
 
 if TYPE_CHECKING:
@@ -129,6 +129,15 @@ class SemaphoreArch(Arch):
             self.ops.sem_up(task.sched_sem)
             self.ops.thread_join(task.tid)
         self._free_thread_info(task)
+
+    def abandon(self, task: ThreadInfo, next: ThreadInfo) -> None:
+        """Go to `next` and sleep; what `host_cleanup` raises here would only be swallowed like the rest."""
+        sleep: Callable[[], Any] = partial(self._switch_to, next)
+        while True:
+            try:
+                sleep()
+            except HostThreadExit:
+                sleep = partial(self.ops.sem_down, task.sched_sem)
 
     # -- the idle task's side
 

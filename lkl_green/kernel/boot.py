@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from lkl_green.arch.direct import DirectArch
 from lkl_green.arch.semaphore import SemaphoreArch
-from lkl_green.errors import KernelHalted, KernelPanic, SoftLockup, TaskKilled, TaskUnwind, WrongThread
+from lkl_green.errors import KernelBug, KernelHalted, KernelPanic, SoftLockup, TaskKilled, TaskUnwind, WrongThread
 from lkl_green.host.clock import Clock, MonotonicClock, VirtualClock
 from lkl_green.host.greenlets import GreenletHost
 from lkl_green.host.ops import HostOps
@@ -58,6 +58,7 @@ from lkl_green.kernel.task import (
 from lkl_green.kernel.timer import Timers
 from lkl_green.kernel.tracepoint import Accounting, Tracepoints
 from lkl_green.kernel.watchdog import Watchdog
+from lkl_green.kernel.workqueue import Workqueues
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -128,6 +129,7 @@ class Kernel:
         self.tasklets = TaskletQueue(self.softirq)
         self.timers = Timers(self)
         self.kthreads = KThreads(self)
+        self.workqueues = Workqueues(self)
         self.syscalls = Syscalls(self)
         self.sys = Sys(self.lkl_syscall)
         self.loop = RunLoop(self)
@@ -268,12 +270,19 @@ class Kernel:
 
         Raises:
             Deadlock: the call can never return.
+            KernelBug, ReentrantRun: in an interrupt handler or a callback.
         """
         if self.arch.runs_current():
+            if self.sched.current.preempt_count & (HARDIRQ_MASK | SOFTIRQ_MASK):
+                raise KernelBug(
+                    "BUG: lkl_syscall() in an interrupt handler or a timer callback, which is no task's; "
+                    "wake a kernel thread that makes the call"
+                )
             return self.syscalls.dispatch(nr, *params)
         if self.halted:
             return -errno.ESHUTDOWN
         if get_ident() == self._owner:
+            self.loop.check_caller("lkl_syscall()")
             return self.host_tasks.syscall_of_owner(nr, params)
         return self.host_tasks.syscall_of_foreign(nr, params)
 
@@ -387,8 +396,17 @@ class Kernel:
         elif self.on_oops == "panic":
             self.panic(f"Fatal exception: {type(error).__name__} in {task.comm}-{task.pid}: {error}", error)
 
-    def oops_in_interrupt(self, error: Exception, where: str) -> None:
-        """An exception left an interrupt handler, softirq or timer callback; there is no task to kill."""
+    def oops_in_interrupt(self, error: BaseException, where: str) -> None:
+        """An exception left an interrupt handler, softirq or timer callback; there is no task to kill.
+
+        The task that was interrupted has nothing to do with it, so that it must not go on from here.
+        """
+        if not isinstance(error, Exception | TaskUnwind):
+            self.loop.interrupted(error)
+            return
+        if isinstance(error, TaskUnwind) and not isinstance(error, SoftLockup):
+            self.panic(f"Aiee, killing interrupt handler! do_exit() or execve() in {where}", error)
+            return
         self.printk.tainted += 1
         self.printk.printk(f"Oops in {where}: {type(error).__name__}: {error}", KERN_EMERG)
         self.printk.printk("".join(traceback.format_exception(error)), KERN_EMERG)
@@ -478,7 +496,7 @@ class _CpuHooks:
         arch.thread_sched_jb()
 
 
-HOSTS: dict[str, type[GreenletHost] | type[ThreadHost]] = {"greenlet": GreenletHost, "thread": ThreadHost}
+HOSTS: dict[str, type[GreenletHost | ThreadHost]] = {"greenlet": GreenletHost, "thread": ThreadHost}
 SWITCHES = ("direct", "semaphore")
 
 

@@ -81,8 +81,7 @@ class Completion(SimpleWaitQueue):
             return
         # The common sleep, written out: a call less for each wait.
         task = sched.current
-        self._waiters.append(task)
-        task.waiting_for = self
+        self._queue(task)
         try:
             while task.waiting_for is self:
                 task.state = TASK_UNINTERRUPTIBLE

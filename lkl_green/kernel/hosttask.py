@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from lkl_green.arch.base import TIF_HOST_THREAD
 from lkl_green.errors import Deadlock, TaskExit, TaskKilled, TaskUnwind
 from lkl_green.kernel.current import running_here
+from lkl_green.kernel.loop import RunUntil
 from lkl_green.kernel.fork import CLONE_FILES, CLONE_FS, CLONE_SIGHAND, CLONE_THREAD, CLONE_VM
 from lkl_green.kernel.task import TASK_RUNNING, TASK_UNINTERRUPTIBLE
 
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from lkl_green.kernel.task import Task
 
 THREAD_FLAGS = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_THREAD | CLONE_SIGHAND
+
+_UNTIL_IDLE = RunUntil.IDLE
 
 # What a host task between two calls waits for; such a task is not deadlocked.
 OUTSIDE = "the application's next system call"
@@ -109,6 +112,7 @@ class HostTasks:
         self._kernel = kernel
         self.posts: deque[_Post] = deque()
         self._id = 0
+        self._of_owner: HostTask | None = None
         key = kernel.host.tls_alloc(self._thread_ends)
         if key is None:
             raise OSError(errno.ENOMEM, "the host gave no TLS key for host tasks")
@@ -119,16 +123,20 @@ class HostTasks:
     def syscall_of_owner(self, nr: int, params: tuple[Any, ...]) -> int:
         """A call by the application on the owner's OS thread: run the kernel until it is done."""
         kernel = self._kernel
-        host_task = self._of_this_thread(borrowed=False)
-        try:
-            if host_task.task is None:
-                self._new_host_task(host_task, 0, copy_context())
-        except OSError as error:
-            return -(error.errno or errno.ENOMEM)
+        host_task = self._of_owner
+        if host_task is None or host_task.task is None:
+            try:
+                host_task = self._of_this_thread(borrowed=False)
+                if host_task.task is None:
+                    self._new_host_task(host_task, 0, copy_context())
+            except OSError as error:
+                return -(error.errno or errno.ENOMEM)
+            self._of_owner = host_task
         request = Request(nr, params)
         self._start(host_task, request)
+        run = kernel.loop.run
         while not request.done:
-            status = kernel.lkl_run()
+            status = run(_UNTIL_IDLE, None, None)
             if not request.done and not kernel.halted:
                 if kernel.loop.hopeless(status):
                     raise Deadlock(kernel.reports.deadlock(f"system call {nr} of the application never returns"))

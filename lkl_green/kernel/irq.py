@@ -204,7 +204,7 @@ class InterruptController:
                 trace.emit("irq_handler_entry", irq, name)
             try:
                 handler(irq)
-            except Exception as error:
+            except BaseException as error:
                 self._kernel.oops_in_interrupt(error, f"interrupt handler {name!r} of irq {irq}")
             if trace is not None:
                 trace.emit("irq_handler_exit", irq, "handled")

@@ -5,12 +5,13 @@ inherit who knows what. So `kthread_create()` leaves a request with kthreadd, pi
 
     creator                     kthreadd                        the new thread
     queue request, wake ------> kernel_thread(kthread)
-    wait                                                        say "created", sleep uninterruptibly
-    <---------------------------------------------------------- (it has not run its function)
+    wait                        "created" ------+               (has not run, sleeps uninterruptibly)
+    <-------------------------------------------+
     wake_up_process() ----------------------------------------> parkme; threadfn(); exit with its result
 
 Between creation and that wake-up the creator may bind, park or stop the thread; a thread stopped there never runs its
-function (rule 97).
+function (rule 97). Linux lets the new thread run up to that point and say "created" itself. Nobody can tell the
+difference, and a thread that is only created costs two switches and a stack less this way.
 """
 
 from __future__ import annotations
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
     from contextvars import Context
 
     from lkl_green.kernel.boot import Kernel
+
+
+_FIRST_WAKE_UP = "its first wake_up_process()"
 
 
 class KThread:
@@ -101,39 +105,40 @@ class KThreads:
                 self._serve(requests.popleft())
 
     def _serve(self, request: _CreateRequest) -> None:
+        """Make one thread, and tell its creator."""
         kernel = self._kernel
+        done = request.done
+        if done is None:  # the creator was killed while it waited (rule 99)
+            return
         try:
-            kernel.fork.do_fork(0, None, self._kthread, request, name=request.name, context=request.context)
+            task = kernel.fork.do_fork(
+                0, None, self._kthread, request, request.name, context=request.context, wake=False
+            )
         except OSError as error:
             request.error = error
             if request.failed is not None:
                 request.failed(error)
-            elif request.done is not None:
-                request.done.complete()
+        else:
+            task.kthread = KThread(kernel, request.name)
+            task.state = TASK_UNINTERRUPTIBLE
+            task.waiting_for = _FIRST_WAKE_UP
+            request.task = task
+            if request.failed is not None:
+                kernel.sched.wake_up_process(task)
+        done.complete()
 
     def _kthread(self, request: _CreateRequest) -> Any:
-        """What a new kthread runs first (Linux: kthread())."""
-        kernel = self._kernel
-        sched = kernel.sched
-        task = sched.current
-        kthread = task.kthread = KThread(kernel, request.name)
-        if request.failed is not None:
-            return request.fn(*request.args)
-        done = request.done
-        if done is None:  # the creator was killed while it waited (rule 99)
-            return -errno.EINTR
-        fn, args = request.fn, request.args
-        request.task = task
-        task.state = TASK_UNINTERRUPTIBLE
-        task.waiting_for = "its first wake_up_process()"
-        done.complete()
-        sched.schedule()
+        """What a new kthread runs first (Linux: kthread()); ret_from_fork takes the result for its exit code."""
+        task = request.task
+        assert task is not None
+        kthread = task.kthread
+        assert kthread is not None
         task.waiting_for = None
         if kthread.should_stop:
             return -errno.EINTR
         if kthread.should_park:
             self.parkme()
-        return fn(*args)
+        return request.fn(*request.args)
 
     # -- creating
 

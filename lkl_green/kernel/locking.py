@@ -11,6 +11,7 @@ notice misuse.
 from __future__ import annotations
 
 import errno
+from collections import deque
 from typing import TYPE_CHECKING
 
 from lkl_green.errors import LockMisuse
@@ -58,7 +59,10 @@ class Semaphore(SimpleWaitQueue):
             return
         # The common sleep stands here in full: it is the hand-off that every producer and consumer pays for.
         task = sched.current
-        self._waiters.append(task)
+        waiters = self._waiters
+        if waiters is None:
+            waiters = self._waiters = deque()
+        waiters.append(task)
         task.waiting_for = self
         try:
             while task.waiting_for is self:
@@ -98,8 +102,9 @@ class Semaphore(SimpleWaitQueue):
         sched = self._sched
         if sched.listener is not None:
             sched.listener("up", self)
-        if self._waiters:
-            task = self._waiters.popleft()
+        waiters = self._waiters
+        if waiters:
+            task = waiters.popleft()
             task.waiting_for = None
             sched.wake_up_process(task)
         else:

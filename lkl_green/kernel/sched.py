@@ -306,7 +306,7 @@ class Scheduler:
         """Clean up after the task that ran before; runs in the one that runs now (rules 44, 113)."""
         self.post_switch = self.halting
         last = self.last
-        if last.state == TASK_DEAD:
+        if last.state == TASK_DEAD and last.killed <= KILLED_SLEEPS:  # the frames of one that was given up stay
             self.on_dead(last)
         current = self.current
         if current.killed and current.state == TASK_RUNNING and current is not self.swapper:
@@ -371,8 +371,7 @@ class Scheduler:
     def _abandon(self, task: Task) -> None:
         """Switch away from a task that swallows TaskKilled, for ever: nothing but not running it stops it."""
         self.on_abandoned(task)
-        next = self.task_dead(task)
-        next.switch_to()
+        self.arch.abandon(task, self.task_dead(task))
         raise TaskAbandoned(f"{task.comm}-{task.pid} was given up and must not run again")
 
     # -- preemption

@@ -102,7 +102,7 @@ class Softirqs:
                 trace.emit("softirq_entry", vec, SOFTIRQ_NAMES[vec])
             try:
                 self._actions[vec]()
-            except Exception as error:
+            except BaseException as error:
                 kernel.oops_in_interrupt(error, f"softirq {SOFTIRQ_NAMES[vec]}")
             if trace is not None:
                 trace.emit("softirq_exit", vec, SOFTIRQ_NAMES[vec])

@@ -42,10 +42,18 @@ class SimpleWaitQueue:
         self._kernel = kernel = kernel if kernel is not None else current_kernel()
         self._sched: Scheduler = kernel.sched
         self._name = name
-        self._waiters: deque[Task] = deque()
+        # Made when somebody waits: an empty deque takes 600 bytes, and most completions are never waited for.
+        self._waiters: deque[Task] | None = None
+
+    def _queue(self, task: Task) -> None:
+        if self._waiters is None:
+            self._waiters = deque()
+        self._waiters.append(task)
+        task.waiting_for = self
 
     def _serve_first(self) -> Task:
         """Take the longest waiter off the queue, served, and wake it."""
+        assert self._waiters is not None
         task = self._waiters.popleft()
         task.waiting_for = None
         self._sched.wake_up_process(task)
@@ -62,8 +70,7 @@ class SimpleWaitQueue:
         """
         sched = self._sched
         task = sched.current
-        self._waiters.append(task)
-        task.waiting_for = self
+        self._queue(task)
         try:
             while task.waiting_for is self:
                 task.state = state
@@ -84,6 +91,7 @@ class SimpleWaitQueue:
     def _leave(self, task: Task) -> None:
         task.state = TASK_RUNNING
         task.waiting_for = None
+        assert self._waiters is not None
         self._waiters.remove(task)
 
     def _give_up(self, task: Task) -> None:
@@ -95,5 +103,5 @@ class SimpleWaitQueue:
             self._pass_on()
 
     def _describe(self, state: str) -> str:
-        who = ", ".join(f"{task.comm}-{task.pid}" for task in self._waiters) or "nobody"
+        who = ", ".join(f"{task.comm}-{task.pid}" for task in self._waiters or ()) or "nobody"
         return f"<{type(self).__name__} {self._name or hex(id(self))} {state} waiters: {who}>"

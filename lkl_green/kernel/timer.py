@@ -193,7 +193,7 @@ class Timers:
         self.running = timer
         try:
             timer.function(timer)
-        except Exception as error:
+        except BaseException as error:
             self._kernel.oops_in_interrupt(error, f"callback of {timer!r}")
         finally:
             self.running = None

@@ -1,0 +1,320 @@
+"""One thread with a queue of works: the kthread_worker API (kernel/kthread.c, rules 107 to 111).
+
+Against a work queue: the thread is the user's own, who may give it a priority; works run strictly in order, one at a
+time; and nothing replaces the thread.
+
+A work is pending while it waits for its time or on the list. It is off the list when its function is called, and the
+worker does not look at it again afterwards, so that the function may dispose of it, or queue it anew (rule 107).
+
+*Flushing.* Linux puts a marker, a work that completes something, directly behind the flushed work (rule 111). Here the
+marker is kept with that queueing of the work, which is the same place, because nothing can come between them; and the
+list needs no insertion in the middle. A marker ends with the run that it waits for, by an exception as well, or with
+the cancelling of that queueing. `kthread_flush_worker()` queues a marker that is a work, at the end of the list.
+
+*The end of the thread.* It stops only when it is asked to, and before it takes more work (rule 108). What is left then,
+or when a work's exception took the thread along, can never run: it is dropped with a warning, and its flushers go on.
+In Linux they would wait for ever.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+from lkl_green.errors import KernelBug
+from lkl_green.kernel.completion import Completion
+from lkl_green.kernel.current import current_kernel
+from lkl_green.kernel.task import TASK_IDLE, TASK_RUNNING
+from lkl_green.kernel.timer import Timer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lkl_green.kernel.boot import Kernel
+    from lkl_green.kernel.task import Task
+
+
+class KthreadWork:
+    """A function for a kthread worker to run (Linux: `struct kthread_work`).
+
+    Args:
+        func: called as `func(work)`.
+        kernel: the kernel it belongs to; the current one if left out.
+        name: shown in reports; the function's if left out.
+
+    Fields that only the worker writes:
+
+    Attributes:
+        pending: queued, or waiting for its time, and not yet running for it.
+        canceling: how many tasks cancel it at present; it cannot be queued meanwhile.
+        markers: what to complete when the pending run has ended.
+        worker: on which it was queued last; one work belongs to one worker.
+    """
+
+    __slots__ = ("__weakref__", "_kernel", "canceling", "func", "markers", "name", "pending", "worker")
+
+    def __init__(self, func: Callable[..., object], kernel: Kernel | None = None, name: str = "") -> None:
+        self._kernel = kernel if kernel is not None else current_kernel()
+        self.func = func
+        self.name: str = name or getattr(func, "__name__", type(func).__name__)
+        self.pending = False
+        self.canceling = 0
+        self.markers: list[Completion] = []
+        self.worker: KthreadWorker | None = None
+
+    def flush_work(self) -> None:
+        """Wait until it is neither queued, as of now, nor running (rule 111). Raises KernelBug from the work itself."""
+        worker = self.worker
+        if worker is None:
+            return
+        self._check_not_own("kthread_flush_work")
+        markers = worker.markers_of(self)
+        if markers is not None:
+            done = Completion(self._kernel, f"flush of work {self.name}")
+            markers.append(done)
+            done.wait_for_completion()
+
+    def cancel_work_sync(self) -> bool:
+        """Take it off its queue, and wait for the end of a run that has begun; whether it was pending (rule 110).
+
+        When this returns, the work is neither pending nor running, even if it queues itself. Raises KernelBug from the
+        work itself.
+        """
+        worker = self.worker
+        if worker is None:
+            return False
+        self._check_not_own("kthread_cancel_work_sync")
+        self.canceling += 1
+        try:
+            was_pending = worker.cancel(self)
+            self.flush_work()
+        finally:
+            self.canceling -= 1
+        return was_pending
+
+    def _check_not_own(self, what: str) -> None:
+        worker = self.worker
+        if worker is not None and worker.current_work is self and worker.task is self._kernel.sched.current:
+            raise KernelBug(f"BUG: {what}() of {self!r} from its own function would wait for itself")
+
+    def __repr__(self) -> str:
+        where = "" if self.worker is None else f" on {self.worker.name}"
+        running = " running" if self.worker is not None and self.worker.current_work is self else ""
+        state = " pending" if self.pending else "" if running else " idle"
+        return f"<{type(self).__name__} {self.name}{running}{state}{where}>"
+
+
+class KthreadDelayedWork(KthreadWork):
+    """A work that is queued when some time has passed (Linux: `struct kthread_delayed_work`).
+
+    Args:
+        func: called as `func(work)`.
+        kernel: the kernel it belongs to; the current one if left out.
+        name: shown in reports; the function's if left out.
+    """
+
+    __slots__ = ("timer",)
+
+    def __init__(self, func: Callable[..., object], kernel: Kernel | None = None, name: str = "") -> None:
+        super().__init__(func, kernel, name)
+        self.timer = Timer(self.kthread_delayed_work_timer_fn, self._kernel, self.name)
+
+    def kthread_delayed_work_timer_fn(self, _timer: Timer) -> None:
+        """The time has passed."""
+        assert self.worker is not None
+        self.worker.expired(self)
+
+
+class KthreadWorker:
+    """A kernel thread that runs works; made by `kthread_create_worker()`.
+
+    Attributes:
+        name: the thread's.
+        task: the thread; None once it has ended.
+        current_work: what it runs.
+    """
+
+    def __init__(self, kernel: Kernel, name: str) -> None:
+        self._kernel = kernel
+        self._sched = kernel.sched
+        self.name = name
+        self.task: Task | None = None
+        self.current_work: KthreadWork | None = None
+        self._work_list: OrderedDict[KthreadWork, None] = OrderedDict()
+        self._delayed: dict[KthreadDelayedWork, None] = {}
+        self._running_markers: list[Completion] = []
+
+    # -- queueing
+
+    def queue_work(self, work: KthreadWork) -> bool:
+        """Run it after what is queued already; False if it is pending or being cancelled (rule 107). In any context."""
+        if not self._may_queue(work):
+            return False
+        self._insert(work)
+        return True
+
+    def queue_delayed_work(self, dwork: KthreadDelayedWork, delay_ns: int) -> bool:
+        """Queue it when `delay_ns` have passed, at once for 0; False if it is pending or being cancelled (rule 109)."""
+        if not self._may_queue(dwork):
+            return False
+        if delay_ns <= 0:
+            self._insert(dwork)
+            return True
+        dwork.pending = True
+        dwork.worker = self
+        self._delayed[dwork] = None
+        dwork.timer.mod_timer_in(delay_ns)
+        return True
+
+    def mod_delayed_work(self, dwork: KthreadDelayedWork, delay_ns: int) -> bool:
+        """Queue it in `delay_ns` from now, pending or not; whether it was pending.
+
+        While it is being cancelled nothing happens, and the result is False (rule 109).
+        """
+        if dwork.canceling:
+            return False
+        was_pending = dwork.worker is not None and dwork.worker.cancel(dwork)
+        self.queue_delayed_work(dwork, delay_ns)
+        return was_pending
+
+    def _may_queue(self, work: KthreadWork) -> bool:
+        sched = self._sched
+        if sched.listener is not None:
+            sched.listener("kthread_queue_work", work)
+        if work.pending or work.canceling:
+            return False
+        if self.task is None:
+            self._kernel.printk.warn(f"kthread worker {self.name} has ended: {work.name} is not queued")
+            return False
+        if work.worker is not None and work.worker is not self:
+            self._kernel.printk.warn(f"{work!r} is queued on {self.name}, too: a work belongs to one worker")
+        return True
+
+    def _insert(self, work: KthreadWork) -> None:
+        """Put it at the end of the list; a worker that is busy will come to it by itself."""
+        work.pending = True
+        work.worker = self
+        self._work_list[work] = None
+        if self.current_work is None and self.task is not None:
+            self._sched.wake_up_process(self.task)
+
+    def expired(self, dwork: KthreadDelayedWork) -> None:
+        """The time of a delayed work has come."""
+        del self._delayed[dwork]
+        self._insert(dwork)
+
+    # -- cancelling and flushing
+
+    def cancel(self, work: KthreadWork) -> bool:
+        """Take a work off the list, or stop its timer; whether it was pending."""
+        if not work.pending:
+            return False
+        work.pending = False
+        self._work_list.pop(work, None)
+        if isinstance(work, KthreadDelayedWork):
+            work.timer.del_timer()
+            self._delayed.pop(work, None)
+        self._complete(work)
+        return True
+
+    @staticmethod
+    def _complete(work: KthreadWork) -> None:
+        markers, work.markers = work.markers, []
+        for marker in markers:
+            marker.complete()
+
+    def markers_of(self, work: KthreadWork) -> list[Completion] | None:
+        """Where a marker for the end of the last queueing of `work` goes; None if it is neither queued nor running."""
+        if work in self._work_list:
+            return work.markers
+        return self._running_markers if self.current_work is work else None
+
+    def flush_worker(self) -> None:
+        """Wait until everything queued before has been run. Raises KernelBug from one of the worker's own works."""
+        if self.task is None:
+            return
+        if self.task is self._sched.current:
+            raise KernelBug(f"BUG: kthread_flush_worker() of {self.name} from its own work would wait for itself")
+        marker = KthreadWork(_nothing, self._kernel, "flush")
+        done = Completion(self._kernel, f"flush of kthread worker {self.name}")
+        marker.markers.append(done)
+        self._insert(marker)
+        done.wait_for_completion()
+
+    def destroy_worker(self) -> None:
+        """Flush, and stop the thread; what its works queue meanwhile is dropped, with a warning (rule 108)."""
+        task = self.task
+        if task is None:
+            self._kernel.printk.warn(f"kthread_destroy_worker() of {self.name}, whose thread has ended")
+            return
+        self.flush_worker()
+        self._kernel.kthreads.kthread_stop(task)
+
+    # -- the thread
+
+    def kthread_worker_fn(self) -> int:
+        """Thread function (rules 107, 108)."""
+        sched = self._sched
+        kthreads = self._kernel.kthreads
+        task = sched.current
+        works = self._work_list
+        try:
+            while True:
+                task.state = TASK_IDLE  # before the looks: whoever stops us or queues from here on wakes us
+                task.waiting_for = "work"
+                if kthreads.should_stop():
+                    return 0
+                if works:
+                    task.state = TASK_RUNNING
+                    task.waiting_for = None
+                    self._run(works.popitem(False)[0])
+                    sched.cond_resched()
+                else:
+                    sched.schedule()
+        finally:
+            task.state = TASK_RUNNING
+            task.waiting_for = None
+            self.task = None
+            self._drop_all()
+
+    def _run(self, work: KthreadWork) -> None:
+        """Run one work, and forget it."""
+        work.pending = False
+        self.current_work = work
+        self._running_markers, work.markers = work.markers, []
+        func: Any = work.func
+        try:
+            func(work)
+        except Exception as error:
+            error.add_note(f"kthread worker: {self.name} {work.name}")
+            raise
+        finally:
+            self.current_work = None
+            markers, self._running_markers = self._running_markers, []
+            for marker in markers:
+                marker.complete()
+
+    def _drop_all(self) -> None:
+        """The thread is gone: nothing that is queued can run any more."""
+        left: list[KthreadWork] = [*self._work_list, *self._delayed]
+        names = [work.name for work in left if work.func is not _nothing]
+        if names and not self._kernel.halting:
+            self._kernel.printk.warn(f"kthread worker {self.name} ends with works queued: {', '.join(names)}")
+        for work in left:
+            self.cancel(work)
+
+    def __repr__(self) -> str:
+        what = "ended" if self.task is None else "idle" if self.current_work is None else f"runs {self.current_work!r}"
+        return f"<KthreadWorker {self.name} {what}, {len(self._work_list)} queued, {len(self._delayed)} delayed>"
+
+
+def _nothing(_work: KthreadWork) -> None:
+    """What a marker at the end of the list does."""
+
+
+def kthread_create_worker(kernel: Kernel, name: str) -> KthreadWorker:
+    """Make a worker and start its thread. Raises OSError as `kthread_create()` does."""
+    worker = KthreadWorker(kernel, name)
+    worker.task = kernel.kthreads.kthread_create(worker.kthread_worker_fn, name=name)
+    kernel.sched.wake_up_process(worker.task)
+    return worker
