@@ -21,7 +21,7 @@ from lkl_green.kernel import kthread_worker as _kthread_worker
 from lkl_green.kernel import umh as _umh
 from lkl_green.kernel.completion import Completion
 from lkl_green.kernel.current import current_kernel
-from lkl_green.kernel.fork import CLONE_PARENT, CLONE_VFORK
+from lkl_green.kernel.fork import CLONE_PARENT, CLONE_VFORK, do_exit
 from lkl_green.kernel.kthread_worker import KthreadDelayedWork, KthreadWork, KthreadWorker
 from lkl_green.kernel.locking import Mutex, Semaphore, SpinLock
 from lkl_green.kernel.printk import (
@@ -108,11 +108,6 @@ def yield_() -> None:
     """Go to the end of the queue (Linux: yield())."""
     set_current_state(TASK_RUNNING)
     schedule()
-
-
-def do_exit(code: Any = 0) -> NoReturn:
-    """End the current task; its `finally` blocks run."""
-    raise TaskExit(code)
 
 
 def preempt_disable() -> None:

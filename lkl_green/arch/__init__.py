@@ -1,0 +1,1 @@
+"""How a task gets its execution context: greenlets, or LKL's semaphores and host threads."""

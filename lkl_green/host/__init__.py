@@ -1,1 +1,1 @@
-"""What the machine gives: the host operations, on greenlets or on OS threads, and the clocks."""
+"""What the machine gives: the host operations, on greenlets or on OS threads."""

@@ -14,14 +14,13 @@ import errno
 import threading
 import traceback
 from _thread import get_ident
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from lkl_green.arch.direct import DirectArch
 from lkl_green.arch.semaphore import SemaphoreArch
 from lkl_green.errors import KernelBug, KernelHalted, KernelPanic, SoftLockup, TaskKilled, TaskUnwind, WrongThread
 from lkl_green.host.clock import Clock, MonotonicClock, VirtualClock
 from lkl_green.host.greenlets import GreenletHost
-from lkl_green.host.ops import HostOps
 from lkl_green.host.threads import ThreadHost
 from lkl_green.kernel.current import running_here
 from lkl_green.kernel.exec import Exec
@@ -38,14 +37,7 @@ from lkl_green.kernel.report import KernelStatistics, Reports
 from lkl_green.kernel.sched import Scheduler
 from lkl_green.kernel.signal import SIGKILL, Signals
 from lkl_green.kernel.softirq import Softirqs, TaskletQueue
-from lkl_green.kernel.syscall import (
-    LINUX_REBOOT_CMD_RESTART,
-    LINUX_REBOOT_MAGIC1,
-    LINUX_REBOOT_MAGIC2,
-    NR_reboot,
-    Sys,
-    Syscalls,
-)
+from lkl_green.kernel.syscall import Sys, Syscalls
 from lkl_green.kernel.task import (
     HARDIRQ_MASK,
     PF_KTHREAD,
@@ -57,6 +49,7 @@ from lkl_green.kernel.task import (
 )
 from lkl_green.kernel.timer import Timers
 from lkl_green.kernel.tracepoint import Accounting, Tracepoints
+from lkl_green.kernel.unistd import LINUX_REBOOT_CMD_RESTART, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, NR_reboot
 from lkl_green.kernel.watchdog import Watchdog
 from lkl_green.kernel.workqueue import Workqueues
 
@@ -65,6 +58,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from lkl_green.arch.base import Arch
+    from lkl_green.host.ops import HostOps
     from lkl_green.kernel.tracepoint import TraceRecord
 
 VERSION = "6.1.0-lkl_green"
@@ -356,7 +350,7 @@ class Kernel:
         except Exception as error:
             self.printk.err(f"halt: {error}")
 
-    def __enter__(self) -> Kernel:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

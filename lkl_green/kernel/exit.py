@@ -6,8 +6,8 @@ holds nothing of its own. Until its successor has been switched to, it is TASK_D
 
 Who reaps: a child that was forked with SIGCHLD stays a zombie until its parent collects it with `wait4()`. Any other
 child is reaped at once, as Linux does for a parent that ignores SIGCHLD, which kernel threads do. Orphans go to init.
-A zombie that comes to init while init does not wait for it is reaped on the spot, so that an init that is not interested
-in children need not know that it has any.
+A zombie that comes to init while init does not wait for it is reaped on the spot, so that an init that is not
+interested in children need not know that it has any.
 """
 
 from __future__ import annotations
@@ -24,12 +24,11 @@ from lkl_green.kernel.task import (
     TASK_RUNNING,
     Task,
 )
+from lkl_green.kernel.unistd import WNOHANG
 from lkl_green.kernel.wait import WaitQueueHead
 
 if TYPE_CHECKING:
     from lkl_green.kernel.boot import Kernel
-
-WNOHANG = 1
 
 
 class Exits:

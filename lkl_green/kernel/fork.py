@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import errno
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from lkl_green.errors import BadKernelThread, KernelBug, TaskExit
 from lkl_green.kernel.completion import Completion
@@ -73,7 +73,7 @@ class Fork:
             name: the child's comm; the parent's if left out.
 
         Raises:
-            OSError: EPERM in a user process (rule 75), EAGAIN without a free pid, ENOMEM, ESHUTDOWN in a halting kernel.
+            OSError: EPERM in a user process (rule 75), EAGAIN without a free pid, ENOMEM, ESHUTDOWN while halting.
         """
         current = self._sched.current
         if not current.flags & PF_KTHREAD:
@@ -207,7 +207,7 @@ def _bad_return(task: Task, fn: Callable[..., Any], result: Any) -> KernelBug:
     )
 
 
-def do_exit(code: Any = 0) -> None:
+def do_exit(code: Any = 0) -> NoReturn:
     """End the current task (Linux: do_exit()); its `finally` blocks run on the way."""
     raise TaskExit(code)
 

@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Any
 from lkl_green.arch.base import TIF_HOST_THREAD
 from lkl_green.errors import Deadlock, TaskExit, TaskKilled, TaskUnwind
 from lkl_green.kernel.current import running_here
-from lkl_green.kernel.loop import RunUntil
 from lkl_green.kernel.fork import CLONE_FILES, CLONE_FS, CLONE_SIGHAND, CLONE_THREAD, CLONE_VM
+from lkl_green.kernel.loop import RunUntil
 from lkl_green.kernel.task import TASK_RUNNING, TASK_UNINTERRUPTIBLE
 
 if TYPE_CHECKING:

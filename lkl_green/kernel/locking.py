@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import errno
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from lkl_green.errors import LockMisuse
 from lkl_green.kernel.current import current_kernel
@@ -112,7 +112,7 @@ class Semaphore(SimpleWaitQueue):
 
     _pass_on = up
 
-    def __enter__(self) -> Semaphore:
+    def __enter__(self) -> Self:
         self.down()
         return self
 
@@ -170,7 +170,8 @@ class Mutex(SimpleWaitQueue):
         task = sched.current
         if self.owner is not task:
             raise LockMisuse(
-                f"BUG: {task.comm}-{task.pid} unlocks {self!r}, which it does not hold; only the owner may unlock a mutex"
+                f"BUG: {task.comm}-{task.pid} unlocks {self!r}, which it does not hold; "
+                "only the owner may unlock a mutex"
             )
         task.locks_held -= 1
         if self._waiters:
@@ -207,7 +208,7 @@ class Mutex(SimpleWaitQueue):
             raise LockMisuse(f"BUG: {task.comm}-{task.pid} locks {self!r} twice; a mutex is not recursive")
         self._wait(state)
 
-    def __enter__(self) -> Mutex:
+    def __enter__(self) -> Self:
         self.lock()
         return self
 
@@ -247,8 +248,8 @@ class SpinLock:
             sched.listener("spin_lock", self)
         if self.owner is not None:
             raise LockMisuse(
-                f"BUG: spinlock deadlock: {sched.current.comm}-{sched.current.pid} finds {self!r}; an interrupt handler "
-                "takes a lock that tasks take without lock_irqsave(), or a task takes it twice"
+                f"BUG: spinlock deadlock: {sched.current.comm}-{sched.current.pid} finds {self!r}; "
+                "an interrupt handler takes a lock that tasks take without lock_irqsave(), or a task takes it twice"
             )
         sched.current.preempt_count += 1
         self.owner = sched.current
@@ -281,7 +282,7 @@ class SpinLock:
         self.unlock()
         self._kernel.irq.local_irq_restore(flags)
 
-    def __enter__(self) -> SpinLock:
+    def __enter__(self) -> Self:
         self.lock()
         return self
 

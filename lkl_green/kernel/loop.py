@@ -74,8 +74,21 @@ class RunStatus:
 class RunLoop:
     """The idle loop of one kernel, and its checkpoints."""
 
-    __slots__ = ("_clock_is_virtual", "_deadline_ns", "_enter", "_irq", "_kernel", "_leave", "_limit", "_owner", "_posts",
-                 "_sched", "_timers", "fatal", "running")  # fmt: skip
+    __slots__ = (
+        "_clock_is_virtual",
+        "_deadline_ns",
+        "_enter",
+        "_irq",
+        "_kernel",
+        "_leave",
+        "_limit",
+        "_owner",
+        "_posts",
+        "_sched",
+        "_timers",
+        "fatal",
+        "running",
+    )
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
@@ -146,7 +159,7 @@ class RunLoop:
         sched.leave = False
         while True:
             checkpoint = sched.points + POLL_POINTS
-            sched.checkpoint = checkpoint if checkpoint < self._limit else self._limit
+            sched.checkpoint = min(self._limit, checkpoint)
             if irq.raised or irq.held or self._posts or self._timers.next_ns != NEVER:
                 self.take_events()
             if self.fatal is not None:

@@ -27,7 +27,7 @@ class Policy(ABC):
 
     __slots__ = ()
 
-    def attach(self, sched: Scheduler) -> None:
+    def attach(self, sched: Scheduler) -> None:  # noqa: B027 - optional
         """A kernel starts with this policy. Set `sched.fifo` here and later whenever one deque holds all tasks."""
 
     @property
@@ -47,7 +47,7 @@ class Policy(ABC):
     def pick_next_task(self) -> Task | None:
         """Remove and return the task to run next; None if none is queued."""
 
-    def task_tick(self, task: Task) -> None:
+    def task_tick(self, task: Task) -> None:  # noqa: B027 - optional
         """A time slice of scheduling points has passed in `task`; set `need_resched` if another one should run."""
 
 

@@ -7,7 +7,8 @@ lets a task that releases and takes again starve everybody.
 
 *Being served* is `task.waiting_for` being cleared by the giver. A wake-up for another reason finds it still set, and
 the task sleeps on. Waiters stand in a deque: leaving early, which only a time-out, a signal or a kill does, searches
-it, and the hand-off, which everybody does, is two operations that cannot be made cheaper. A dict is the other way round.
+it, and the hand-off, which everybody does, is two operations that cannot be made cheaper. A dict is the other way
+round.
 
 *Leaving early.* A task whose wait ends with an exception may have been served already. Then it passes on what it got
 and does not want, or that would be lost.

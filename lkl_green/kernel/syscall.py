@@ -10,55 +10,39 @@ Numbers are those of x86-64.
 from __future__ import annotations
 
 import errno
+import os
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from lkl_green.errors import KernelBug, TaskExit
+from lkl_green.errors import KernelBug
+from lkl_green.kernel.core_syscalls import CoreSyscalls
 from lkl_green.kernel.fork import CLONE_THREAD, CLONE_VFORK
 from lkl_green.kernel.signal import SIGCHLD
+from lkl_green.kernel.unistd import (
+    CLOCK_MONOTONIC,
+    LINUX_REBOOT_CMD_POWER_OFF,
+    LINUX_REBOOT_MAGIC1,
+    LINUX_REBOOT_MAGIC2,
+    NR_clock_gettime,
+    NR_clone,
+    NR_execve,
+    NR_exit,
+    NR_getpid,
+    NR_getppid,
+    NR_gettid,
+    NR_kill,
+    NR_nanosleep,
+    NR_reboot,
+    NR_sched_yield,
+    NR_uname,
+    NR_wait4,
+    Utsname,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from lkl_green.kernel.boot import Kernel
     from lkl_green.kernel.task import Task
-
-NR_sched_yield = 24
-NR_nanosleep = 35
-NR_getpid = 39
-NR_clone = 56
-NR_execve = 59
-NR_exit = 60
-NR_wait4 = 61
-NR_kill = 62
-NR_uname = 63
-NR_getppid = 110
-NR_reboot = 169
-NR_gettid = 186
-NR_clock_gettime = 228
-
-LINUX_REBOOT_MAGIC1 = 0xFEE1DEAD
-LINUX_REBOOT_MAGIC2 = 672274793
-LINUX_REBOOT_CMD_RESTART = 0x01234567
-LINUX_REBOOT_CMD_HALT = 0xCDEF0123
-LINUX_REBOOT_CMD_POWER_OFF = 0x4321FEDC
-
-CLOCK_REALTIME = 0
-CLOCK_MONOTONIC = 1
-
-
-class Utsname:
-    """What uname() tells (struct utsname); an object for the kernel to fill."""
-
-    __slots__ = ("machine", "nodename", "release", "sysname", "version")
-
-    sysname: str
-    nodename: str
-    release: str
-    version: str
-    machine: str
-
-    def __repr__(self) -> str:
-        return f"<Utsname {self.sysname} {self.nodename} {self.release} {self.machine}>"
 
 
 class Syscalls:
@@ -69,7 +53,8 @@ class Syscalls:
         self.table: dict[int, Callable[..., Any]] = {}
         self.names: dict[int, str] = {}
         self.count = 0
-        _install_core(kernel, self)
+        for nr, name, function in CoreSyscalls(kernel).table():
+            self.install(nr, name, function)
 
     def install(self, nr: int, name: str, function: Callable[..., Any]) -> None:
         """Add a call; `function(*params)` returns an int or None for 0, and raises OSError."""
@@ -218,79 +203,4 @@ class UserSys(Sys):
 
 
 def _strerror(code: int) -> str:
-    import os
-
     return os.strerror(code)
-
-
-def _install_core(kernel: Kernel, calls: Syscalls) -> None:
-    """The calls of processes, time and scheduling."""
-    sched = kernel.sched
-
-    def sys_getpid() -> int:
-        return sched.current.tgid
-
-    def sys_gettid() -> int:
-        return sched.current.pid
-
-    def sys_getppid() -> int:
-        leader = kernel.pids.tasks.get(sched.current.tgid, sched.current)
-        return 0 if leader.parent is None else leader.parent.tgid
-
-    def sys_sched_yield() -> None:
-        sched.schedule()
-
-    def sys_nanosleep(duration_ns: int) -> None:
-        if duration_ns < 0:
-            raise OSError(errno.EINVAL, "negative duration")
-        if kernel.timers.sleep_interruptible(duration_ns):
-            raise InterruptedError(errno.EINTR, "a signal ended the sleep")
-
-    def sys_clock_gettime(clock: int) -> int:
-        if clock not in (CLOCK_REALTIME, CLOCK_MONOTONIC):
-            raise OSError(errno.EINVAL, f"no clock {clock}")
-        return kernel.timers.now_ns()
-
-    def sys_uname(buffer: Utsname) -> None:
-        buffer.sysname, buffer.nodename, buffer.machine = "Linux", kernel.name, "lkl_green"
-        buffer.release, buffer.version = kernel.version, f"#1 {kernel.arch.name}"
-
-    def sys_reboot(magic1: int, magic2: int, command: int) -> None:
-        if (magic1, magic2) != (LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2):
-            raise OSError(errno.EINVAL, "wrong magic numbers")
-        if command not in (LINUX_REBOOT_CMD_RESTART, LINUX_REBOOT_CMD_HALT, LINUX_REBOOT_CMD_POWER_OFF):
-            raise OSError(errno.EINVAL, f"unknown command {command:#x}")
-        kernel.power_off()
-
-    def sys_exit(code: int) -> NoReturn:
-        raise TaskExit(code)
-
-    def sys_clone(flags: int, main: Callable[..., Any], args: tuple[Any, ...]) -> int:
-        return kernel.fork.clone(flags, main, args).pid
-
-    def sys_wait4(pid: int, status: list[Any], options: int) -> int:
-        child, status[0] = kernel.exits.wait4(pid, options)
-        return child
-
-    def sys_kill(pid: int, sig: int) -> None:
-        task = kernel.pids.tasks.get(pid)
-        if task is None:
-            raise OSError(errno.ESRCH, f"no task {pid}")
-        kernel.signals.send_sig(sig, task)
-
-    for nr, function in (
-        (NR_getpid, sys_getpid),
-        (NR_gettid, sys_gettid),
-        (NR_getppid, sys_getppid),
-        (NR_sched_yield, sys_sched_yield),
-        (NR_nanosleep, sys_nanosleep),
-        (NR_clock_gettime, sys_clock_gettime),
-        (NR_uname, sys_uname),
-        (NR_reboot, sys_reboot),
-        (NR_exit, sys_exit),
-        (NR_clone, sys_clone),
-        (NR_execve, kernel.exec.execve),
-        (NR_wait4, sys_wait4),
-        (NR_kill, sys_kill),
-    ):
-        calls.install(nr, function.__name__.removeprefix("sys_"), function)

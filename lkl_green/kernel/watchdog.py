@@ -75,8 +75,8 @@ class Watchdog:
         where = _kernel_code_line(frame)
         seconds = (self._period_ns or 0) / 1e9
         message = (
-            f"BUG: soft lockup - {task.comm}-{task.pid} has not reached a scheduling point for {seconds:g}s, at {where}; "
-            "call cond_resched() in long computations"
+            f"BUG: soft lockup - {task.comm}-{task.pid} has not reached a scheduling point for {seconds:g}s, "
+            f"at {where}; call cond_resched() in long computations"
         )
         kernel.printk.printk(message, KERN_EMERG)
         error = type("SoftLockup", (SoftLockup,), {"__init__": lambda self: SoftLockup.__init__(self, message)})

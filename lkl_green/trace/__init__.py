@@ -1,0 +1,1 @@
+"""Writers of trace formats; they read `kernel.sched.trace.records`."""
