@@ -105,7 +105,7 @@ class Kernel:
         self.init_result: Any = None
         self.init_task: Task
         self._owner = get_ident()
-        self._halted_event = threading.Event()
+        self.halted_event = threading.Event()
 
         self.arch: Arch = DirectArch() if switch == "direct" else SemaphoreArch(host, _CpuHooks(self))
         self.pids = PidTable()
@@ -311,24 +311,23 @@ class Kernel:
 
         Raises:
             HaltTimeout: names the tasks that did not end; the kernel has halted unless this was another thread's call.
-            WrongThread: from another kernel's thread or a signal handler while the kernel runs.
         """
         if self.halted:
             return 0
         if self.arch.runs_current():
             return self.syscalls.dispatch(NR_reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, LINUX_REBOOT_CMD_RESTART)
         self.reboot.timeout_s = timeout
+        if self.loop.running and get_ident() == self._owner:  # an interrupt handler, or a signal handler
+            self.power_off()
+            return 0
         if get_ident() != self._owner:
             return self._halt_from_foreign(timeout)
-        self.loop.check_caller("lkl_sys_halt()")
         self.panicked, panicked = None, self.panicked
         self.stopping = True
         try:
             self.loop.run(RunUntil.IDLE, None, None)
         finally:
             self.panicked = panicked
-            if self.halted:
-                self._halted_event.set()
         return 0
 
     def _halt_from_foreign(self, timeout: float) -> int:
@@ -336,7 +335,7 @@ class Kernel:
 
         self.power_off()
         self.host.idle_wake()
-        if not self._halted_event.wait(timeout):
+        if not self.halted_event.wait(timeout):
             raise HaltTimeout(
                 f"the kernel was asked to halt, but its owner's thread has not run it within {timeout} s",
                 [repr(task) for task in self.pids],
@@ -420,6 +419,10 @@ class Kernel:
     def is_foreign(self) -> bool:
         """Whether the caller is an OS thread that neither owns the kernel nor runs one of its tasks."""
         return get_ident() != self._owner and not self.arch.runs_current()
+
+    def has_same_owner(self, other: Kernel) -> bool:
+        """Whether one OS thread runs both kernels."""
+        return self._owner == other._owner
 
     def check_running(self, what: str) -> None:
         """Raises KernelHalted if the kernel cannot do it any more, WrongThread from a foreign OS thread."""

@@ -23,11 +23,11 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from lkl_green.arch.base import TIF_HOST_THREAD
-from lkl_green.errors import Deadlock, TaskExit, TaskKilled, TaskUnwind
+from lkl_green.errors import Deadlock, HostMisuse, TaskExit, TaskKilled, TaskUnwind, WrongThread
 from lkl_green.kernel.current import running_here
 from lkl_green.kernel.fork import CLONE_FILES, CLONE_FS, CLONE_SIGHAND, CLONE_THREAD, CLONE_VM
 from lkl_green.kernel.loop import RunUntil
-from lkl_green.kernel.task import TASK_RUNNING, TASK_UNINTERRUPTIBLE
+from lkl_green.kernel.task import PF_NEWBORN, TASK_RUNNING, TASK_UNINTERRUPTIBLE
 
 if TYPE_CHECKING:
     from contextvars import Context
@@ -146,7 +146,15 @@ class HostTasks:
     def syscall_of_foreign(self, nr: int, params: tuple[Any, ...]) -> int:
         """A call by another OS thread: post it and wait."""
         kernel = self._kernel
-        host_task = self._of_this_thread(borrowed=kernel.arch.can_borrow())
+        self._check_owner_is_free()
+        try:
+            host_task = self._of_this_thread(borrowed=kernel.arch.can_borrow())
+        except OSError as error:
+            return -(error.errno or errno.ENOMEM)
+        except HostMisuse:
+            if kernel.halted:  # since lkl_syscall() looked
+                return -errno.ESHUTDOWN
+            raise
         request = Request(nr, params)
         request.answered = threading.Lock()
         request.answered.acquire()
@@ -160,6 +168,15 @@ class HostTasks:
                 kernel.arch.borrow(host_task.task, lambda: self._run_borrowed(host_task))
         request.answered.acquire()
         return request.outcome()
+
+    def _check_owner_is_free(self) -> None:
+        """Raises WrongThread for a kernel thread whose own kernel keeps the owner's OS thread from ever answering."""
+        caller = running_here.kernel
+        if caller is not None and caller.has_same_owner(self._kernel):
+            raise WrongThread(
+                f"lkl_syscall() of kernel {self._kernel.name} by a kernel thread of {caller.name}: one OS thread runs "
+                "both, and waits for the caller; let the application make the call, or give each kernel an OS thread"
+            )
 
     def new_thread_group_leader(self) -> None:
         """Make the calling thread's future host task a process of its own (LKL_TASK_NEW_TGID, rule 51).
@@ -226,8 +243,9 @@ class HostTasks:
         host_task.request = request
         task = host_task.task
         assert task is not None
-        task.waiting_for = None
-        self._kernel.sched.wake_up_process(task)
+        if task.waiting_for is OUTSIDE:  # else it is in a call that its caller left with an exception: this one comes next
+            task.waiting_for = None
+            self._kernel.sched.wake_up_process(task)
 
     def _new_host_task(self, host_task: HostTask, tid: int, context: Context) -> None:
         """A thread of init, or a process of its own, that sleeps outside the kernel (rules 50, 51)."""
@@ -244,8 +262,10 @@ class HostTasks:
             wake=False,
         )
         self._id += 1
-        if tid:
+        if host_task.borrowed:
             task.tid = tid
+            task.flags &= ~PF_NEWBORN  # it begins in the middle of its OS thread's life, not in ret_from_fork
+        task.waiting_for = OUTSIDE
         task.state = TASK_UNINTERRUPTIBLE
         host_task.task = task
 
@@ -265,7 +285,7 @@ class HostTasks:
 
     def outside(self, task: Task) -> bool:
         """Whether a task is a host task between two calls."""
-        return task.waiting_for is OUTSIDE or (bool(task.thread_flags & TIF_HOST_THREAD) and task.waiting_for is None)
+        return task.waiting_for is OUTSIDE
 
     # -- running calls
 
@@ -273,17 +293,19 @@ class HostTasks:
         """Thread function of a host task that has a context of its own."""
         sched = self._kernel.sched
         task = sched.current
-        while not host_task.ended:
-            request = host_task.request
-            if request is not None:
-                self._run(host_task, request)
-            if host_task.ended:
-                break
-            task.waiting_for = OUTSIDE
-            task.state = TASK_UNINTERRUPTIBLE
-            sched.schedule()
-            task.state = TASK_RUNNING
-        raise TaskExit(0)
+        try:
+            while not host_task.ended:
+                request = host_task.request
+                if request is not None:
+                    self._run(host_task, request)
+                    continue
+                task.waiting_for = OUTSIDE
+                task.state = TASK_UNINTERRUPTIBLE
+                sched.schedule()
+                task.state = TASK_RUNNING
+            raise TaskExit(0)
+        finally:
+            self._died(host_task)
 
     def _run(self, host_task: HostTask, request: Request) -> None:
         """Run one call and answer it, whatever comes out of it."""
@@ -312,10 +334,10 @@ class HostTasks:
             kernel.sched.schedule_tail()
             self._run(host_task, request)
         except TaskExit as exit:
+            self._died(host_task)
             return kernel.exits.exit_task(task, exit.args[0])
         except BaseException as error:
-            if not request.done:
-                request.answer(-errno.ESHUTDOWN)
+            self._died(host_task)
             return kernel.exits.exit_task(task, kernel.task_died(task, error))
         finally:
             running_here.kernel = None
@@ -325,10 +347,25 @@ class HostTasks:
 
     # -- the end
 
+    def _died(self, host_task: HostTask) -> None:
+        """The task is gone: its OS thread gets another one if it calls again, and an answer if it waits."""
+        host_task.task = None
+        request, host_task.request = host_task.request, None
+        if request is not None:
+            request.answer(-errno.ESHUTDOWN)
+
+    def dropped(self, task: Task) -> None:
+        """A task is dropped that never ran; if it is a host task, its OS thread waits for its first call."""
+        if isinstance(task.arg, HostTask):
+            self._died(task.arg)
+
     def refuse_all(self) -> None:
         """The kernel has halted: answer whatever is still in the box."""
         while self.posts:
-            post = self.posts.popleft()
+            try:
+                post = self.posts.popleft()
+            except IndexError:  # another OS thread does the same
+                return
             if post.request is not None:
                 post.request.answer(-errno.ESHUTDOWN)
             post.accepted.release()

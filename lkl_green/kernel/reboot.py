@@ -64,7 +64,8 @@ class Reboot:
             except OSError:
                 kernel.exits.drop_unstarted(task)
                 return
-        elif task.flags & PF_NEWBORN and not outside:
+        elif task.flags & PF_NEWBORN:
+            kernel.host_tasks.dropped(task)
             kernel.exits.drop_unstarted(task)
             return
         task.killed = 1
@@ -81,6 +82,7 @@ class Reboot:
         kernel.host_tasks.cleanup()
         kernel.arch.threads_cleanup()
         kernel.host.host_cleanup()
+        kernel.halted_event.set()
         if left:
             raise HaltTimeout(
                 f"the kernel has halted, but {len(left)} of its tasks did not end: {', '.join(left)}; they swallow "

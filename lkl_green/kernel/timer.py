@@ -172,7 +172,7 @@ class Timers:
         self._kernel.softirq.raise_softirq(TIMER_SOFTIRQ)
 
     def _run_timers(self) -> None:
-        """Call what is due by now, in order of (expiry, sequence); what callbacks arm for now waits for the next run."""
+        """Call what is due, in order of (expiry, sequence); what callbacks arm for now waits for the next run."""
         now = self._kernel.clock.peek_ns()
         last = self._sequence
         heap = self._heap

@@ -32,6 +32,11 @@ def greenlets_alive() -> int:
     return sum(isinstance(thing, greenlet) for thing in gc.get_objects())
 
 
+def come_back(host):
+    """Let a host thread switch to the caller, by greenlet's own means, as soon as it may run."""
+    start(host, getcurrent().switch)
+
+
 # -- order
 
 
@@ -201,6 +206,24 @@ def test_if_the_last_running_thread_ends_the_waiting_application_is_told(host, l
     assert waiting(sem) == 0
 
 
+def test_of_several_greenlets_of_the_application_the_main_one_is_told(host, log):
+    sem = host.sem_alloc(0)
+
+    def visit() -> None:
+        host.sem_down(sem)
+        log.append("the other")
+
+    come_back(host)
+    visitor = greenlet(visit)
+    visitor.switch()
+    assert waiting(sem) == 1
+    start(host, log.append, "ended")
+    with pytest.raises(HostDeadlock):
+        host.sem_down(host.sem_alloc(0))
+    assert log == ["ended"]
+    visitor.throw()
+
+
 # -- OS threads
 
 
@@ -334,11 +357,6 @@ def test_greenlets_of_the_application_may_block(host, log):
     greenlet(visitor).switch()
     finish(host, waker)
     assert log == ["visitor"]
-
-
-def come_back(host):
-    """Let a host thread switch to the caller, by greenlet's own means, as soon as it may run."""
-    start(host, getcurrent().switch)
 
 
 def test_a_switch_by_the_application_does_not_end_a_wait(host, log):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 import copy
 import threading
+import weakref
 
 import pytest
 
@@ -241,6 +242,19 @@ def test_no_destructor_for_none_or_for_a_freed_key(host, log):
 
     finish(host, start(host, use))
     assert log == []
+
+
+class Value:
+    """Something that can be referred to weakly."""
+
+
+def test_freeing_a_key_forgets_the_values(host):
+    key, value = host.tls_alloc(), Value()
+    forgotten = weakref.ref(value)
+    host.tls_set(key, value)
+    del value
+    host.tls_free(key)
+    assert forgotten() is None
 
 
 def test_a_destructor_that_sets_the_value_again_is_called_four_times(host, log):

@@ -47,6 +47,7 @@ def test_joining_waits_until_the_os_thread_is_gone(host, log):
 
     class Last:
         def __del__(self) -> None:
+            threading.Event().wait(0.05)
             log.append("really gone")
 
     tid = start(host, lambda: setattr(at_end, "last", Last()))
@@ -67,19 +68,31 @@ def test_if_there_is_no_os_thread_to_be_had_the_result_is_zero(host, monkeypatch
 
 
 def test_created_threads_have_the_stack_size_asked_for_and_others_do_not(log, monkeypatch):
-    before = threading.stack_size()
+    # Asking threading.stack_size() for the size in force resets it; hence a stand-in.
+    in_force = [0]
     real_start = threading.Thread.start
+
+    def stack_size(size: int = 0) -> int:
+        before, in_force[0] = in_force[0], size
+        return before
+
+    monkeypatch.setattr(threading, "stack_size", stack_size)
+    monkeypatch.setattr(threading.Thread, "start", lambda self: (log.append(in_force[0]), real_start(self))[1])
+    host = ThreadHost(stack_size=256 * 1024)
+    assert in_force == [0]
+    host.host_init()
+    finish(host, start(host, lambda: None))
+    host.host_cleanup()
+    assert log == [256 * 1024]
+    assert in_force == [0]
+
+
+def test_a_thread_runs_on_a_small_stack(log):
     host = ThreadHost(stack_size=256 * 1024)
     host.host_init()
-    with monkeypatch.context() as watched:
-        watched.setattr(
-            threading.Thread, "start", lambda self: (log.append(threading.stack_size()), real_start(self))[1]
-        )
-        tid = start(host, lambda: None)
-    assert log == [256 * 1024]
-    assert threading.stack_size() == before
-    finish(host, tid)
+    finish(host, start(host, log.append, "runs"))
     host.host_cleanup()
+    assert log == ["runs"]
 
 
 def test_a_stack_size_that_the_system_refuses_is_refused_at_once():
@@ -87,6 +100,13 @@ def test_a_stack_size_that_the_system_refuses_is_refused_at_once():
     with pytest.raises(ValueError, match="size not valid"):
         ThreadHost(stack_size=1)
     assert threading.stack_size() == before
+
+
+def test_a_foreign_thread_with_the_identifier_of_an_ended_host_thread_is_somebody_else(host):
+    for _ in range(20):
+        tid = start(host, lambda: None)
+        finish(host, tid)
+        assert in_os_thread(host.thread_self) != tid
 
 
 def test_all_operations_work_from_any_os_thread(host, log):
@@ -310,7 +330,7 @@ def test_an_exception_during_idle_sleep_comes_at_once_and_rings(host, tormentor)
     threading.Thread(target=send, daemon=True).start()
     with pytest.raises(Interrupt):
         host.idle_sleep(None)
-    host.idle_sleep(None)
+    assert host._doorbell.acquire(blocking=False)
 
 
 def test_a_signal_handler_may_wake_idle(host):
@@ -507,6 +527,30 @@ def test_a_host_that_nobody_refers_to_goes_away_without_running_destructors(log)
     del host
     gc.collect()
     assert log == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot fork")
+def test_a_forked_child_does_not_end_its_parents_threads():
+    """In the child the other threads are gone, but they did not end there: no destructor runs."""
+    script = """
+        import os, threading
+        from lkl_green.host.threads import ThreadHost
+        host = ThreadHost()
+        key = host.tls_alloc(lambda value: print("destructor", value, os.getpid() == parent, flush=True))
+        parent, ready, go_on = os.getpid(), threading.Event(), threading.Event()
+        thread = threading.Thread(target=lambda: (host.tls_set(key, 1), ready.set(), go_on.wait()))
+        thread.start()
+        ready.wait()
+        child = os.fork()
+        if not child:
+            os._exit(0)
+        os.waitpid(child, 0)
+        go_on.set()
+        thread.join()
+    """
+    command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(script)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    assert (done.stdout, done.stderr) == ("destructor 1 True\n", "")
 
 
 def test_leaving_the_interpreter_without_cleanup_is_quiet():

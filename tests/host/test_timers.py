@@ -113,7 +113,7 @@ def test_freeing_waits_for_the_callback_under_way(host, log):
         go_on.wait(PATIENCE_S)
         log.append("callback done")
 
-    timer = host.timer_alloc(slow, None)
+    timer, other = host.timer_alloc(slow, None), host.timer_alloc(print, None)
     host.timer_set_oneshot(timer, 0)
     assert started.wait(PATIENCE_S)
     freer = threading.Thread(target=lambda: (host.timer_free(timer), log.append("freed")), daemon=True)
@@ -124,6 +124,7 @@ def test_freeing_waits_for_the_callback_under_way(host, log):
     go_on.set()
     freer.join(PATIENCE_S)
     assert log == ["callback still runs", "callback done", "freed"]
+    host.timer_free(other)
 
 
 def test_a_callback_may_free_its_own_timer_even_the_last(host, bell):
