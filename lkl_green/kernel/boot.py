@@ -184,7 +184,7 @@ class Kernel:
         if init is None:
             self._sleep_for_good()
         else:
-            self.init_result = init(*args)
+            self.init_result = init(*args) if args else init()
         if self.init_task.flags & PF_KTHREAD:
             from lkl_green.kernel.fork import do_exit
 
@@ -198,7 +198,7 @@ class Kernel:
 
     def init_exited(self, code: Any) -> None:
         """Pid 1 has ended; Linux panics, a library powers off."""
-        if self.init_result is None:
+        if self.init_result is None and not self.halting:
             self.init_result = code
         self.power_off()
 

@@ -47,12 +47,15 @@ class KThread:
     """What makes a kernel thread a kthread: how it is stopped and parked (Linux: `struct kthread`).
 
     Attributes:
+        fn, args: the thread function and its arguments, until it runs.
         exited: completed when the thread has ended, with `result`.
     """
 
-    __slots__ = ("exited", "parked", "result", "should_park", "should_stop")
+    __slots__ = ("args", "exited", "fn", "parked", "result", "should_park", "should_stop")
 
-    def __init__(self, kernel: Kernel, name: str) -> None:
+    def __init__(self, kernel: Kernel, name: str, fn: Callable[..., Any] | None, args: tuple[Any, ...]) -> None:
+        self.fn = fn
+        self.args = args
         self.should_stop = False
         self.should_park = False
         self.exited = Completion(kernel, name)
@@ -87,6 +90,7 @@ class KThreads:
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
         self._requests: deque[_CreateRequest] = deque()
+        self._kthread = self._run_kthread  # bound once, not once for each thread
         self.kthreadd: Task
 
     # -- kthreadd
@@ -111,15 +115,13 @@ class KThreads:
         if done is None:  # the creator was killed while it waited (rule 99)
             return
         try:
-            task = kernel.fork.do_fork(
-                0, None, self._kthread, request, request.name, context=request.context, wake=False
-            )
+            task = kernel.fork.do_fork(0, None, self._kthread, None, request.name, context=request.context, wake=False)
         except OSError as error:
             request.error = error
             if request.failed is not None:
                 request.failed(error)
         else:
-            task.kthread = KThread(kernel, request.name)
+            task.kthread = KThread(kernel, request.name, request.fn, request.args)
             task.state = TASK_UNINTERRUPTIBLE
             task.waiting_for = _FIRST_WAKE_UP
             request.task = task
@@ -127,10 +129,9 @@ class KThreads:
                 kernel.sched.wake_up_process(task)
         done.complete()
 
-    def _kthread(self, request: _CreateRequest) -> Any:
+    def _run_kthread(self, _arg: object) -> Any:
         """What a new kthread runs first (Linux: kthread()); ret_from_fork takes the result for its exit code."""
-        task = request.task
-        assert task is not None
+        task = self._kernel.sched.current
         kthread = task.kthread
         assert kthread is not None
         task.waiting_for = None
@@ -138,7 +139,11 @@ class KThreads:
             return -errno.EINTR
         if kthread.should_park:
             self.parkme()
-        return request.fn(*request.args)
+        fn, args = kthread.fn, kthread.args
+        assert fn is not None
+        kthread.fn, kthread.args = None, ()
+        # A call with * is one more C stack frame, to be saved at every switch.
+        return fn(*args) if args else fn()
 
     # -- creating
 
@@ -274,7 +279,7 @@ class KThreads:
         """A kthread made at boot without kthreadd, which is not running yet. Raises OSError as fork does."""
         kernel = self._kernel
         task = kernel.fork.do_fork(0, None, fn, None, name=name, parent=self.kthreadd)
-        task.kthread = KThread(kernel, name)
+        task.kthread = KThread(kernel, name, None, ())
         return task
 
 
