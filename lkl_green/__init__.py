@@ -22,8 +22,8 @@ from lkl_green.host.faulty import FaultyHost as FaultyHost
 from lkl_green.host.greenlets import GreenletHost as GreenletHost
 from lkl_green.host.ops import HostOps as HostOps
 from lkl_green.host.threads import ThreadHost as ThreadHost
-from lkl_green.kernel.boot import Kernel as Kernel
 from lkl_green.kernel.boot import lkl_start_kernel as lkl_start_kernel
+from lkl_green.kernel.kernel import Kernel as Kernel
 from lkl_green.kernel.loop import RunReason as RunReason
 from lkl_green.kernel.loop import RunStatus as RunStatus
 from lkl_green.kernel.loop import RunUntil as RunUntil

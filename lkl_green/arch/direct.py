@@ -129,7 +129,8 @@ class DirectArch(Arch):
                 return
             pool.append(me)
             resume = next.switch_to
-            del task, next  # a parked worker keeps nobody alive
+            del task, next  # a parked worker keeps nobody alive, nor what the last task set
+            me.gr_context = None
             resume()
 
     # -- asked from outside

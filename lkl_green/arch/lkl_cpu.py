@@ -231,12 +231,17 @@ class LklCpu:
         ops.sem_up(self.shutdown_sem)
 
     def _wait_for_leavers(self) -> None:
-        # LKL spins. Who is behind the gate has nothing left to do but a few instructions, so that a short sleep does.
+        # LKL spins. Where host threads are greenlets, who is behind the gate runs only if this thread waits for one.
         while self.shutdown_gate > MAX_THREADS:
+            tid = self._ops.thread_create(_nothing, None)
+            if tid:
+                self._ops.thread_join(tid)
             time.sleep(0.0005)
 
     def wait_shutdown(self) -> None:
-        """Wait until `idle_shutdown` is through, and free the rest; one caller only (rule 22)."""
+        """Wait until `idle_shutdown` is through, and free the rest. Raises KernelBug for a second caller (rule 22)."""
+        if self.shutdown_sem is None:
+            raise KernelBug("wait_shutdown() of an LKL CPU that was freed: only one caller may wait")
         self._ops.sem_down(self.shutdown_sem)
         self._free()
 
@@ -256,3 +261,7 @@ class LklCpu:
         owner = f"owner={self.owner} count={self.count}" if self.owner else "free"
         gate = "closed" if self.shutdown_gate >= MAX_THREADS else "open"
         return f"<LklCpu {owner} sleepers={self.sleepers} gate={gate}>"
+
+
+def _nothing(_arg: object) -> None:
+    """A host thread that ends at once."""

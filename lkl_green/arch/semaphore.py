@@ -111,6 +111,7 @@ class SemaphoreArch(Arch):
     def _free_thread_info(self, task: ThreadInfo) -> None:
         self.ops.sem_free(task.sched_sem)
         task.sched_sem = None
+        task.prev_sched = None  # or each dead task would keep the one before it alive
         task.switch_to = _gone
 
     def _create_host_thread(self, task: ThreadInfo) -> None:

@@ -26,7 +26,7 @@ from threading import get_ident
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from lkl_green.errors import HostThreadExit
+from lkl_green.errors import HostError, HostThreadExit
 from lkl_green.host.common import CommonHost, HostThread, Mutex, Semaphore, not_held, relocked, used_after_free
 
 if TYPE_CHECKING:
@@ -40,17 +40,20 @@ UNWIND_TIMEOUT_S = 2.0
 
 
 class _Waiter:
-    """One wait of one thread: `queue` is where it stands, `cancelled` means granted with nothing, `bell` rings once."""
+    """One wait of one thread: `queue` is where it stands, `cancelled` means granted with nothing, `bell` rings once.
 
-    __slots__ = ("bell", "cancelled", "granted", "queue", "thread")
+    Exceptions that strike are put into `struck` first, and from there given to the hook or kept in `interrupt`.
+    """
 
-    def __init__(self, thread: OsThread) -> None:
-        self.thread = thread
+    __slots__ = ("bell", "cancelled", "granted", "interrupt", "queue", "struck")
+
+    def __init__(self) -> None:
         self.queue: deque[Any] | None = None
         self.granted = False
         self.cancelled = False
-        self.bell = threading.Lock()
-        self.bell.acquire()
+        self.bell: threading.Lock
+        self.struck: tuple[BaseException, ...] = ()
+        self.interrupt: BaseException | None = None
 
 
 class OsThread(HostThread):
@@ -166,45 +169,63 @@ class ThreadHost(CommonHost[OsThread]):
 
     def _take(self, sem: Semaphore, operation: str) -> BaseException | None:
         """Count down, or wait for somebody who gives; an exception to be raised afterwards."""
-        waiter: _Waiter | None = None
-        interrupt: BaseException | None = None
-        taken = False
+        waiter = _Waiter()
+        # The same loop as in _pursue(), around it: a second signal may strike where that one jumps back to its `try`.
         while True:
             try:
-                while not taken:
-                    if waiter is None:
-                        with self._lock:
-                            if sem.count > 0:
-                                sem.count -= 1
-                                taken = True
-                        if not taken:
-                            waiter = _Waiter(self._current())
-                    elif waiter.queue is None:
-                        self._line_up(waiter, sem, operation)
-                    elif waiter.granted:
-                        taken = True
-                    else:
-                        waiter.bell.acquire()
+                self._pursue(waiter, sem, operation)
                 break
+            except HostError:
+                raise
             except BaseException as exc:
-                interrupt = self._take_interrupt(exc) or interrupt
-        if waiter is not None and waiter.cancelled:
-            raise HostThreadExit from interrupt
-        return interrupt
+                waiter.struck = (*waiter.struck, exc)
+        if waiter.cancelled:
+            raise HostThreadExit from waiter.interrupt
+        return waiter.interrupt
+
+    def _pursue(self, waiter: _Waiter, sem: Semaphore, operation: str) -> None:
+        """Wait until granted, whatever strikes meanwhile."""
+        while True:
+            try:
+                self._go_on(waiter, sem, operation)
+                return
+            except HostError:
+                raise
+            except BaseException as exc:
+                # No call here: in it, the next signal could strike outside the `try`.
+                waiter.struck = (*waiter.struck, exc)
+
+    def _go_on(self, waiter: _Waiter, sem: Semaphore, operation: str) -> None:
+        """Go on with a wait from where it stands."""
+        while True:
+            if waiter.struck:
+                waiter.interrupt = self._take_interrupt(waiter.struck[0]) or waiter.interrupt
+                waiter.struck = waiter.struck[1:]
+            elif waiter.granted:
+                return
+            elif waiter.queue is None:
+                self._line_up(waiter, sem, operation)
+            else:
+                waiter.bell.acquire()
 
     def _line_up(self, waiter: _Waiter, sem: Semaphore, operation: str) -> None:
+        thread = self._current()
         with self._lock:
-            if sem.waiters is None:
-                raise used_after_free(operation, sem.what)
-            waiter.queue = sem.waiters
+            # Each branch takes effect in one go, without a call in which a signal handler could run.
             if sem.count > 0:
                 sem.count -= 1
                 waiter.granted = True
-            elif waiter.thread.unwinds > 0:
-                waiter.thread.unwinds -= 1
+                return
+            if sem.waiters is None:
+                raise used_after_free(operation, sem.what)
+            waiter.bell = threading.Lock()
+            waiter.bell.acquire()
+            if thread.unwinds > 0:
+                thread.unwinds -= 1
                 waiter.cancelled = waiter.granted = True
             else:
-                waiter.thread.waiter = waiter
+                thread.waiter = waiter
+                waiter.queue = sem.waiters
                 sem.waiters.append(waiter)
 
     # -- threads

@@ -12,7 +12,7 @@ from lkl_green.kernel.swait import SimpleWaitQueue
 from lkl_green.kernel.task import TASK_INTERRUPTIBLE, TASK_KILLABLE, TASK_UNINTERRUPTIBLE
 
 if TYPE_CHECKING:
-    from lkl_green.kernel.boot import Kernel
+    from lkl_green.kernel.kernel import Kernel
 
 _ALL = 1 << 31
 
@@ -52,8 +52,14 @@ class Completion(SimpleWaitQueue):
         if sched.listener is not None:
             sched.listener("complete_all", self)
         self.done = _ALL
-        while self._waiters:
-            self._serve_first()
+        if not self._waiters:
+            return
+        sched.preempt_disable()  # a waiter that preempted us could reinitialise it, wait again and be served again
+        try:
+            while self._waiters:
+                self._serve_first()
+        finally:
+            sched.preempt_enable()
 
     def reinit_completion(self) -> None:
         """Make it wait again after `complete_all()`."""

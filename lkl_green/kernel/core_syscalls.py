@@ -14,7 +14,7 @@ from lkl_green.kernel import unistd
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from lkl_green.kernel.boot import Kernel
+    from lkl_green.kernel.kernel import Kernel
 
 _REBOOT_COMMANDS = (
     unistd.LINUX_REBOOT_CMD_RESTART,

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from lkl_green.errors import NoCurrentKernel
 
 if TYPE_CHECKING:
-    from lkl_green.kernel.boot import Kernel
+    from lkl_green.kernel.kernel import Kernel
 
 
 class _RunningHere(threading.local):

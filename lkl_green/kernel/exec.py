@@ -21,7 +21,7 @@ from lkl_green.kernel.task import PF_KTHREAD, Task
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from lkl_green.kernel.boot import Kernel
+    from lkl_green.kernel.kernel import Kernel
 
     UserMain = Callable[[Any, list[str], dict[str, str]], int | None]
 
@@ -77,8 +77,15 @@ class Exec:
         return 0
 
     def execve(self, path: str, argv: Sequence[str], envp: Mapping[str, str] | None) -> None:
-        """Replace the current user program (sys_execve). Raises OSError(ENOENT); does not return otherwise."""
-        self._do_execve(self._kernel.sched.current, path, argv, envp)
+        """Replace the current user program (sys_execve); does not return.
+
+        Raises:
+            OSError: ENOENT if there is no such program; EINVAL in a kernel thread, which calls `kernel_execve()`.
+        """
+        task = self._kernel.sched.current
+        if task.flags & PF_KTHREAD:
+            raise OSError(errno.EINVAL, f"{task.comm}-{task.pid} is a kernel thread: it has no program to replace")
+        self._do_execve(task, path, argv, envp)
         raise ExecImage
 
     def _do_execve(self, task: Task, path: str, argv: Sequence[str], envp: Mapping[str, str] | None) -> None:

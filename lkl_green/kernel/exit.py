@@ -6,7 +6,7 @@ holds nothing of its own. Until its successor has been switched to, it is TASK_D
 
 Who reaps: a child that was forked with SIGCHLD stays a zombie until its parent collects it with `wait4()`. Any other
 child is reaped at once, as Linux does for a parent that ignores SIGCHLD, which kernel threads do. Orphans go to init.
-A zombie that comes to init while init does not wait for it is reaped on the spot, so that an init that is not
+A zombie that comes to an init that has never called `wait4()` is reaped on the spot, so that an init that is not
 interested in children need not know that it has any.
 """
 
@@ -28,7 +28,7 @@ from lkl_green.kernel.unistd import WNOHANG
 from lkl_green.kernel.wait import WaitQueueHead
 
 if TYPE_CHECKING:
-    from lkl_green.kernel.boot import Kernel
+    from lkl_green.kernel.kernel import Kernel
 
 
 class Exits:
@@ -50,6 +50,8 @@ class Exits:
             self._check_released(task)
         if sched.trace is not None:
             sched.trace.sched_process_exit(task)
+        # Whoever waits for this end must not preempt it: the task's frames are gone, nothing could be raised in them.
+        task.preempt_count = 1
         if task.kthread is not None:
             task.kthread.thread_exits(task, code)
         if task.vfork_done is not None:
@@ -61,7 +63,7 @@ class Exits:
         else:
             self._release_task(task)
         if task is kernel.init_task:
-            kernel.init_exited(code)
+            kernel.init.exited(code)
         return sched.task_dead(task)
 
     def _check_released(self, task: Task) -> None:
@@ -88,7 +90,7 @@ class Exits:
         if parent.wait_chldexit is not None and parent.wait_chldexit.waitqueue_active():
             parent.wait_chldexit.wake_up()
             return True
-        return not zombie.flags & PF_REPARENTED
+        return not zombie.flags & PF_REPARENTED or parent.wait_chldexit is not None
 
     def _forget_children(self, task: Task) -> None:
         """Give the children to init (Linux: forget_original_parent())."""

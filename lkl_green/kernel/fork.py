@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextvars import Context
 
-    from lkl_green.kernel.boot import Kernel
+    from lkl_green.kernel.kernel import Kernel
     from lkl_green.kernel.sched import Scheduler
 
 CSIGNAL = 0xFF
@@ -191,7 +191,7 @@ class Fork:
         except TaskExit as exit:
             code = exit.args[0]
         except BaseException as error:
-            code = kernel.task_died(task, error)
+            code = kernel.faults.task_died(task, error)
         return kernel.exits.exit_task(task, code)
 
 

@@ -32,7 +32,7 @@ from lkl_green.kernel.task import PF_NEWBORN, TASK_RUNNING, TASK_UNINTERRUPTIBLE
 if TYPE_CHECKING:
     from contextvars import Context
 
-    from lkl_green.kernel.boot import Kernel
+    from lkl_green.kernel.kernel import Kernel
     from lkl_green.kernel.task import Task
 
 THREAD_FLAGS = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_THREAD | CLONE_SIGHAND
@@ -204,7 +204,8 @@ class HostTasks:
         if kernel.halted:
             self.refuse_all()
             return False
-        kernel.sched.checkpoint = 0
+        if not kernel.clock.is_virtual:  # there it is taken in when idle, and a checkpoint would end a time slice
+            kernel.sched.checkpoint = 0
         kernel.host.idle_wake()
         return True
 
@@ -243,7 +244,9 @@ class HostTasks:
         host_task.request = request
         task = host_task.task
         assert task is not None
-        if task.waiting_for is OUTSIDE:  # else it is in a call that its caller left with an exception: this one comes next
+        if (
+            task.waiting_for is OUTSIDE
+        ):  # else it is in a call that its caller left with an exception: this one comes next
             task.waiting_for = None
             self._kernel.sched.wake_up_process(task)
 
@@ -338,7 +341,7 @@ class HostTasks:
             return kernel.exits.exit_task(task, exit.args[0])
         except BaseException as error:
             self._died(host_task)
-            return kernel.exits.exit_task(task, kernel.task_died(task, error))
+            return kernel.exits.exit_task(task, kernel.faults.task_died(task, error))
         finally:
             running_here.kernel = None
         task.waiting_for = OUTSIDE

@@ -27,7 +27,7 @@ from lkl_green.kernel.task import HARDIRQ_MASK, HARDIRQ_OFFSET, SOFTIRQ_MASK
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lkl_green.kernel.boot import Kernel
+    from lkl_green.kernel.kernel import Kernel
 
 NR_IRQS = 4096
 
@@ -205,7 +205,7 @@ class InterruptController:
             try:
                 handler(irq)
             except BaseException as error:
-                self._kernel.oops_in_interrupt(error, f"interrupt handler {name!r} of irq {irq}")
+                self._kernel.faults.oops_in_interrupt(error, f"interrupt handler {name!r} of irq {irq}")
             if trace is not None:
                 trace.emit("irq_handler_exit", irq, "handled")
 
@@ -223,10 +223,11 @@ class InterruptController:
         kernel = self._kernel
         task = kernel.sched.current
         was_disabled, task.irqs_disabled = task.irqs_disabled, disabled
-        if disabled or not was_disabled:
+        if disabled or not was_disabled or task is kernel.sched.swapper:
             return
-        if self.raised and task is not kernel.sched.swapper:
+        if self.raised:
             self.deliver()
+        if task.need_resched:
             kernel.sched.preempt_check()
 
     def statistics(self) -> dict[int, tuple[str, int]]:

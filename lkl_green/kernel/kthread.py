@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextvars import Context
 
-    from lkl_green.kernel.boot import Kernel
+    from lkl_green.kernel.kernel import Kernel
 
 
 _FIRST_WAKE_UP = "its first wake_up_process()"
@@ -237,7 +237,9 @@ class KThreads:
             if not kthread.should_park:
                 break
             if kthread.parked is not None:
+                task.preempt_count += 1  # who waits for it shall find it parked, not preempted on its way there
                 kthread.parked.complete_all()
+                task.preempt_count -= 1
             task.waiting_for = "kthread_unpark()"
             sched.schedule()
         task.waiting_for = None

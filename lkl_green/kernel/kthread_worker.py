@@ -30,7 +30,7 @@ from lkl_green.kernel.timer import Timer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lkl_green.kernel.boot import Kernel
+    from lkl_green.kernel.kernel import Kernel
     from lkl_green.kernel.task import Task
 
 
@@ -169,10 +169,9 @@ class KthreadWorker:
     def mod_delayed_work(self, dwork: KthreadDelayedWork, delay_ns: int) -> bool:
         """Queue it in `delay_ns` from now, pending or not; whether it was pending.
 
-        While it is being cancelled nothing happens, and the result is False (rule 109).
+        While it is being cancelled it is not pending and is not queued: the other one wins (rule 109). Linux since 5.14
+        says True then, for callers who count references.
         """
-        if dwork.canceling:
-            return False
         was_pending = dwork.worker is not None and dwork.worker.cancel(dwork)
         self.queue_delayed_work(dwork, delay_ns)
         return was_pending

@@ -28,7 +28,7 @@ from lkl_green.kernel.task import (
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from lkl_green.kernel.boot import Kernel
+    from lkl_green.kernel.kernel import Kernel
     from lkl_green.kernel.task import Task
 
 
@@ -200,8 +200,10 @@ class Mutex(SimpleWaitQueue):
         if sched.listener is not None:
             sched.listener("lock", self)
         task = sched.current
-        if self.owner is None:
+        if task.preempt_count:
             self._check_context(task)
+            sched.might_sleep()
+        if self.owner is None:
             self._own(task)
             return
         if self.owner is task:
@@ -263,24 +265,32 @@ class SpinLock:
 
     def unlock(self) -> None:
         """Unlock and enable preemption again. Raises LockMisuse if it is not held by the caller."""
+        self._release()
+        self._sched.preempt_enable()
+
+    def _release(self) -> None:
         sched = self._sched
         if sched.listener is not None:
             sched.listener("spin_unlock", self)
         if self.owner is not sched.current:
             raise LockMisuse(f"BUG: {sched.current.comm}-{sched.current.pid} unlocks {self!r}, which it does not hold")
         self.owner = None
-        sched.preempt_enable()
 
     def lock_irqsave(self) -> bool:
         """Disable interrupts, then lock; what `unlock_irqrestore` wants back."""
         flags = self._kernel.irq.local_irq_save()
-        self.lock()
+        try:
+            self.lock()
+        except LockMisuse:
+            self._kernel.irq.local_irq_restore(flags)
+            raise
         return flags
 
     def unlock_irqrestore(self, flags: bool) -> None:
-        """Unlock, then restore interrupts."""
-        self.unlock()
+        """Unlock, restore interrupts, then enable preemption: what interrupted comes before who preempts."""
+        self._release()
         self._kernel.irq.local_irq_restore(flags)
+        self._sched.preempt_enable()
 
     def __enter__(self) -> Self:
         self.lock()

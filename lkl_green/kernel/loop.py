@@ -26,7 +26,7 @@ from lkl_green.kernel.current import running_here
 from lkl_green.kernel.sched import NEVER, POLL_POINTS
 
 if TYPE_CHECKING:
-    from lkl_green.kernel.boot import Kernel
+    from lkl_green.kernel.kernel import Kernel
 
 
 class RunUntil(enum.Enum):
@@ -169,8 +169,11 @@ class RunLoop:
                 return self._stop()
             if sched.leave or sched.points >= self._limit:
                 return RunStatus(early, self.next_event_ns)
-            if not sched.schedule_idle() and not irq.raised:
-                return self._idle()
+            if not sched.schedule_idle():
+                if not irq.raised:
+                    return self._idle()
+                if self._over_budget():  # an interrupt that raises itself lets no scheduling point pass
+                    return RunStatus(early, self.next_event_ns)
 
     def _stop(self) -> RunStatus:
         """A panic, or somebody powers the kernel off."""
@@ -227,6 +230,8 @@ class RunLoop:
             self._kernel.host_tasks.take_posts()
         if self._irq.raised:
             self._irq.deliver()
+            if self._irq.raised:
+                sched.checkpoint = 0  # interrupts are disabled here: the next point of somebody else delivers them
         current = sched.current
         sched.policy.task_tick(current)
         if sched.points >= self._limit or self._over_budget():

@@ -20,7 +20,7 @@ from lkl_green.errors import HaltTimeout
 from lkl_green.kernel.task import PF_NEWBORN, TASK_RUNNING, Task
 
 if TYPE_CHECKING:
-    from lkl_green.kernel.boot import Kernel
+    from lkl_green.kernel.kernel import Kernel
 
 DEFAULT_TIMEOUT_S = 5.0
 _ANY_STATE = -1

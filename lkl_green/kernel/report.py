@@ -11,7 +11,7 @@ from lkl_green.kernel.task import PF_NEWBORN, TASK_NOLOAD, TASK_RUNNING, Task, s
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from lkl_green.kernel.boot import Kernel
+    from lkl_green.kernel.kernel import Kernel
 
 
 @dataclass(frozen=True)
@@ -73,13 +73,16 @@ class Reports:
         return head + "".join(traceback.format_list(stack))
 
     def stuck(self) -> list[Task]:
-        """Sleeping tasks that only another task could wake: not service threads, not host tasks between calls."""
+        """Sleeping tasks that only another task could wake: not service threads, not host tasks between calls.
+
+        Init is no service thread, however it sleeps: the kernel runs for as long as it does.
+        """
         host_tasks = self._kernel.host_tasks
         return [
             task
             for task in self._kernel.pids
             if task.state != TASK_RUNNING
-            and not task.state & TASK_NOLOAD
+            and (not task.state & TASK_NOLOAD or (task.pid == 1 and self._kernel.has_init))
             and not task.exit_state
             and not host_tasks.outside(task)
         ]

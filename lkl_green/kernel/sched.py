@@ -203,6 +203,11 @@ class Scheduler:
         prev.state = TASK_RUNNING
         return SchedulingWhileAtomic(f"BUG: scheduling while atomic: {prev.comm}/{prev.pid}: {why}")
 
+    def might_sleep(self) -> None:
+        """Raises SchedulingWhileAtomic where sleeping is forbidden, even if it would not sleep (Linux: might_sleep())."""
+        if self.current.preempt_count:
+            raise self._scheduling_while_atomic(self.current)
+
     def preempt_schedule(self) -> None:
         """Let a more important task run, though the current one may be about to sleep (Linux: preempt_schedule()).
 
@@ -228,7 +233,7 @@ class Scheduler:
             if self.current.killed and not self.current.preempt_count:
                 self._raise_killed(self.current)
         current = self.current
-        if current.need_resched and not current.preempt_count:
+        if current.need_resched and not current.preempt_count and not current.irqs_disabled:
             self.preempt_schedule()
             return True
         return False
@@ -277,7 +282,7 @@ class Scheduler:
         current = self.current
         if task.prio < current.prio:
             current.need_resched = True
-            if not current.preempt_count:
+            if not current.preempt_count and not current.irqs_disabled:
                 self.preempt_schedule()
 
     def wake_up_new_task(self, task: Task) -> None:
@@ -362,7 +367,7 @@ class Scheduler:
 
     def _raise_killed(self, task: Task) -> None:
         """End the sleep of a killed task. One that goes on sleeping is given up, so that halting cannot hang."""
-        task.state = TASK_RUNNING
+        task.state = task.saved_state = TASK_RUNNING
         task.killed += 1
         if task.killed > KILLED_SLEEPS:
             self._abandon(task)
@@ -380,13 +385,13 @@ class Scheduler:
         """Undo one `preempt_disable()`; the last one lets a more important task run."""
         current = self.current
         count = current.preempt_count = current.preempt_count - 1
-        if not count and current.need_resched:
+        if not count and current.need_resched and not current.irqs_disabled:
             self.preempt_schedule()
 
     def preempt_check(self) -> None:
         """Where an interrupt or a bottom half ends: let a more important task run."""
         current = self.current
-        if current.need_resched and not current.preempt_count:
+        if current.need_resched and not current.preempt_count and not current.irqs_disabled:
             self.preempt_schedule()
 
     def preempt_disable(self) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from lkl_green.kernel.task import PF_KTHREAD, TASK_INTERRUPTIBLE, TASK_WAKEKILL, Task
 
 if TYPE_CHECKING:
-    from lkl_green.kernel.boot import Kernel
+    from lkl_green.kernel.kernel import Kernel
 
 SIGKILL = int(signal.SIGKILL)
 SIGCHLD = int(signal.SIGCHLD)

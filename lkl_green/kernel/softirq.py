@@ -14,7 +14,7 @@ from lkl_green.kernel.task import HARDIRQ_MASK, SOFTIRQ_MASK, SOFTIRQ_OFFSET, TA
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lkl_green.kernel.boot import Kernel
+    from lkl_green.kernel.kernel import Kernel
     from lkl_green.kernel.task import Task
 
 (
@@ -103,7 +103,7 @@ class Softirqs:
             try:
                 self._actions[vec]()
             except BaseException as error:
-                kernel.oops_in_interrupt(error, f"softirq {SOFTIRQ_NAMES[vec]}")
+                kernel.faults.oops_in_interrupt(error, f"softirq {SOFTIRQ_NAMES[vec]}")
             if trace is not None:
                 trace.emit("softirq_exit", vec, SOFTIRQ_NAMES[vec])
 

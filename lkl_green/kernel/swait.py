@@ -24,7 +24,7 @@ from lkl_green.kernel.current import current_kernel
 from lkl_green.kernel.task import TASK_RUNNING
 
 if TYPE_CHECKING:
-    from lkl_green.kernel.boot import Kernel
+    from lkl_green.kernel.kernel import Kernel
     from lkl_green.kernel.sched import Scheduler
     from lkl_green.kernel.task import Task
 

@@ -32,7 +32,7 @@ from lkl_green.kernel.task import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lkl_green.kernel.boot import Kernel
+    from lkl_green.kernel.kernel import Kernel
 
 MAX_SCHEDULE_TIMEOUT = NEVER
 
@@ -194,7 +194,7 @@ class Timers:
         try:
             timer.function(timer)
         except BaseException as error:
-            self._kernel.oops_in_interrupt(error, f"callback of {timer!r}")
+            self._kernel.faults.oops_in_interrupt(error, f"callback of {timer!r}")
         finally:
             self.running = None
         if trace is not None:

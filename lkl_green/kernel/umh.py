@@ -17,7 +17,7 @@ from lkl_green.kernel.signal import SIGCHLD
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from lkl_green.kernel.boot import Kernel
+    from lkl_green.kernel.kernel import Kernel
 
 UMH_NO_WAIT = 0  # do not wait at all
 UMH_WAIT_EXEC = 1  # wait for the exec
@@ -33,7 +33,8 @@ class _Helper:
         self._argv = argv
         self._envp = envp
         self._wait = wait
-        self.result: Any = 0
+        self.error = 0  # the errno for which the program did not start
+        self.code: Any = 0  # what it exited with
         self.done = Completion(kernel, f"usermode helper {path}")
 
     def work(self) -> int:
@@ -43,11 +44,12 @@ class _Helper:
         try:
             child = kernel.fork.kernel_thread(self._exec, flags=flags)
         except OSError as error:
-            self._finish(-(error.errno or errno.ENOMEM))
+            self.error = error.errno or errno.ENOMEM
+            self.done.complete()
             return 0
         if self._wait == UMH_WAIT_PROC:
-            code = kernel.exits.wait4(child.pid)[1]
-            self._finish(self.result or code)
+            self.code = kernel.exits.wait4(child.pid)[1]
+            self.done.complete()
         return 0
 
     def _exec(self, _arg: object) -> int:
@@ -55,17 +57,13 @@ class _Helper:
         try:
             result = self._kernel.exec.kernel_execve(self._path, self._argv, self._envp)
         except OSError as error:
-            self.result = -(error.errno or errno.ENOEXEC)
+            self.error = error.errno or errno.ENOEXEC
             if self._wait == UMH_WAIT_EXEC:
-                self._finish(self.result)
+                self.done.complete()
             do_exit(0)
         if self._wait == UMH_WAIT_EXEC:
-            self._finish(0)
+            self.done.complete()
         return result
-
-    def _finish(self, result: Any) -> None:
-        self.result = result
-        self.done.complete()
 
 
 def call_usermodehelper(
@@ -90,11 +88,12 @@ def call_usermodehelper(
     Raises:
         OSError: ENOENT if there is no such program (not with UMH_NO_WAIT), or what fork failed with.
     """
-    helper = _Helper(kernel, path, argv, envp or {}, wait)
+    # Copied here, so that a mistake in them is the caller's to see.
+    helper = _Helper(kernel, path, list(argv), dict(envp or {}), wait)
     kernel.kthreads.kthread_run(helper.work, name="kworker/u:umh")
     if wait == UMH_NO_WAIT:
         return 0
     helper.done.wait_for_completion()
-    if helper.result < 0:
-        raise OSError(-helper.result, "the user program could not be started", path)
-    return int(helper.result)
+    if helper.error:
+        raise OSError(helper.error, "the user program could not be started", path)
+    return int(helper.code)

@@ -28,7 +28,7 @@ from lkl_green.kernel.task import TASK_INTERRUPTIBLE, TASK_KILLABLE, TASK_NORMAL
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lkl_green.kernel.boot import Kernel
+    from lkl_green.kernel.kernel import Kernel
     from lkl_green.kernel.task import Task
 
 
@@ -79,8 +79,15 @@ class WaitQueueHead:
         sched = self._kernel.sched
         if sched.listener is not None:
             sched.listener("wake_up", self)
-        woken = self._wake(self._waiters, len(self._waiters), states)
-        return woken + self._wake(self._exclusive, nr_exclusive, states)
+        if not self._waiters and not self._exclusive:
+            return 0
+        # Linux holds the queue's lock here. A waiter that preempted us could queue itself anew, and be taken off again.
+        sched.preempt_disable()
+        try:
+            woken = self._wake(self._waiters, len(self._waiters), states)
+            return woken + self._wake(self._exclusive, nr_exclusive, states)
+        finally:
+            sched.preempt_enable()
 
     def _wake(self, queue: dict[Task, None], limit: int, states: int) -> int:
         wake_up_state = self._kernel.sched.wake_up_state

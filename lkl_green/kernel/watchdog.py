@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from lkl_green.host.ops import HostTimer
-    from lkl_green.kernel.boot import Kernel
+    from lkl_green.kernel.kernel import Kernel
 
 
 class Watchdog:

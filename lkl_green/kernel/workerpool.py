@@ -10,8 +10,8 @@
    and leaves others, and whenever a worker ends. An idle worker sets its state before it looks at the list (rule 116),
    so that no kick is lost.
 3. *How many.* A worker holds the CPU until its work sleeps. So the worker that was kicked on its behalf runs exactly
-   then, and otherwise finds the list empty: there are as many workers as sleeping works, and one more. Linux needs a
-   hook in `schedule()` for that.
+   then, and otherwise finds the list empty: there are as many workers as sleeping works, one that does the rest, and
+   one behind that. Linux needs a hook in `schedule()` for it.
 4. *Never re-entrant* (rule 125). An item that is taken while an earlier run of it sleeps goes to the worker of that
    run, which does it next.
 5. *No worker for ever.* If the host has no thread to give, the request is made again, CREATE_RETRIES times, and then
@@ -33,8 +33,8 @@ from lkl_green.kernel.task import TASK_IDLE, TASK_RUNNING
 from lkl_green.kernel.timer import Timer
 
 if TYPE_CHECKING:
-    from lkl_green.kernel.boot import Kernel
     from lkl_green.kernel.completion import Completion
+    from lkl_green.kernel.kernel import Kernel
     from lkl_green.kernel.task import Task
     from lkl_green.kernel.workqueue import Work, Workqueue
 
@@ -51,7 +51,7 @@ class Worker:
         task: the thread.
         work, wq: what it runs, and for which queue; None while it is idle.
         flushers: who waits for the end of this run.
-        scheduled: works that it must do itself, because it runs them.
+        scheduled: what it must do next itself: the work that it runs, if that was queued again.
     """
 
     __slots__ = ("flushers", "id", "scheduled", "task", "work", "wq")
@@ -155,7 +155,6 @@ class WorkerPool:
         if work is None:
             return False
         self._run(worker, work)
-        del work  # who is switched to next must not depend on us to forget it
         self._sched.cond_resched()
         return True
 
@@ -209,27 +208,25 @@ class WorkerPool:
         if len(idle) >= MAX_IDLE_WORKERS:
             return False
         task = worker.task
+        task.waiting_for = "work"
         idle.append(worker)
-        while True:
-            task.waiting_for = "work"
-            task.state = TASK_IDLE  # before the look at the list: a kick from here on wakes us
-            if self._list:
-                break
-            self._sched.schedule()
-        task.state = TASK_RUNNING
-        task.waiting_for = None
-        idle.remove(worker)
-        return True
+        try:
+            while True:
+                task.state = TASK_IDLE  # before the look at the list: a kick from here on wakes us
+                if self._list:
+                    return True
+                self._sched.schedule()
+        finally:
+            idle.remove(worker)
+            task.state = TASK_RUNNING
+            task.waiting_for = None
 
     def _retire(self, worker: Worker) -> None:
         """The thread ends, because it is not needed or because of what its work did: others do the rest."""
         del self.workers[worker.id]
-        if worker in self._idle:
-            self._idle.remove(worker)
-        for work in reversed(worker.scheduled):
+        for work in worker.scheduled:
             work.on_list = self._list
             self._list[work] = None
-            self._list.move_to_end(work, last=False)
         self.kick()
 
     def __repr__(self) -> str:

@@ -37,7 +37,7 @@ from lkl_green.kernel.workerpool import WorkerPool
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lkl_green.kernel.boot import Kernel
+    from lkl_green.kernel.kernel import Kernel
     from lkl_green.kernel.workerpool import Worker
 
 WQ_DFL_ACTIVE = 256
@@ -269,10 +269,8 @@ class Workqueue:
     def mod_delayed_work(self, dwork: DelayedWork, delay_ns: int) -> bool:
         """Queue it in `delay_ns` from now, pending or not; whether it was pending.
 
-        While it is being cancelled nothing happens, and the result is False (rule 109).
+        While it is being cancelled it is not pending and is not queued: the other one wins (rule 109).
         """
-        if dwork.canceling:
-            return False
         was_pending = dwork.cancel_delayed_work()
         self.queue_delayed_work(dwork, delay_ns)
         return was_pending
@@ -311,7 +309,7 @@ class Workqueue:
             self.nr_active += 1
             self._pool.insert(self._inactive.popitem(False)[0])
         if not left:
-            self._flush_wait.wake_up_all()
+            self._flush_wait.wake_up()
 
     # -- waiting
 

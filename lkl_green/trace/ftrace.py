@@ -30,6 +30,9 @@ _HEADER = """\
 #              | |         |   ||||      |         |
 """
 
+# Readers split the fields of scheduler events at blanks and at "=", which a task's name may contain.
+_UNSAFE = str.maketrans(" =", "__")
+
 _WAKE = "comm=%s pid=%d prio=%d target_cpu=000"
 
 # The texts of the events' format files, as printf formats of their fields.
@@ -59,7 +62,8 @@ FORMATS = {
 
 def _flags(record: TraceRecord) -> str:
     count = record.preempt_count
-    context = "h" if count & HARDIRQ_MASK else "s" if count & SOFTIRQ_MASK else "."
+    softirq = count & SOFTIRQ_MASK
+    context = ("H" if softirq else "h") if count & HARDIRQ_MASK else "s" if softirq else "."
     depth = count & PREEMPT_MASK
     return "".join(
         (
@@ -74,8 +78,11 @@ def _flags(record: TraceRecord) -> str:
 def format_record(record: TraceRecord) -> str:
     """One line, without its newline."""
     seconds, ns = divmod(record.time_ns, 1_000_000_000)
-    comm = "<idle>" if record.pid == 0 else record.comm.replace(" ", "_")
-    text = FORMATS[record.event] % record.fields
+    comm = "<idle>" if record.pid == 0 else record.comm.translate(_UNSAFE)
+    fields = record.fields
+    if record.event.startswith("sched_"):
+        fields = tuple(field.translate(_UNSAFE) if isinstance(field, str) else field for field in fields)
+    text = FORMATS[record.event] % fields
     return f"{comm:>16}-{record.pid:<7} [000] {_flags(record)} {seconds:5d}.{ns:09d}: {record.event}: {text}"
 
 

@@ -1,0 +1,359 @@
+"""A kernel, put together: the parts, and the application's side of them.
+
+`Kernel` owns every object of a kernel. It does little itself: the application's calls are a line or two each, and the
+parts know one another through it.
+"""
+
+from __future__ import annotations
+
+import errno
+import threading
+from _thread import get_ident
+from typing import TYPE_CHECKING, Any, Self
+
+from lkl_green.arch.direct import DirectArch
+from lkl_green.arch.semaphore import SemaphoreArch
+from lkl_green.errors import KernelBug, KernelHalted, KernelPanic, WrongThread
+from lkl_green.host.clock import Clock, MonotonicClock
+from lkl_green.kernel.cpu_hooks import Hooks
+from lkl_green.kernel.current import running_here
+from lkl_green.kernel.exec import Exec
+from lkl_green.kernel.exit import Exits
+from lkl_green.kernel.fork import Fork
+from lkl_green.kernel.init import Init
+from lkl_green.kernel.irq import InterruptController
+from lkl_green.kernel.kthread import KThreads
+from lkl_green.kernel.loop import RunLoop, RunStatus, RunUntil
+from lkl_green.kernel.panic import Faults
+from lkl_green.kernel.printk import Printk
+from lkl_green.kernel.reboot import DEFAULT_TIMEOUT_S, Reboot
+from lkl_green.kernel.report import KernelStatistics, Reports
+from lkl_green.kernel.sched import Scheduler
+from lkl_green.kernel.signal import Signals
+from lkl_green.kernel.softirq import Softirqs, TaskletQueue
+from lkl_green.kernel.syscall import Sys, Syscalls
+from lkl_green.kernel.task import HARDIRQ_MASK, SOFTIRQ_MASK, TASK_RUNNING, PidTable, Task
+from lkl_green.kernel.timer import Timers
+from lkl_green.kernel.tracepoint import Accounting, Tracepoints
+from lkl_green.kernel.unistd import LINUX_REBOOT_CMD_RESTART, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, NR_reboot
+from lkl_green.kernel.watchdog import Watchdog
+from lkl_green.kernel.workqueue import Workqueues
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from lkl_green.arch.base import Arch
+    from lkl_green.host.ops import HostOps
+    from lkl_green.kernel.hosttask import HostTasks
+    from lkl_green.kernel.policy import Policy
+    from lkl_green.kernel.tracepoint import TraceRecord
+
+VERSION = "6.1.0-lkl_green"
+
+
+class Kernel:
+    """One kernel; made by `lkl_start_kernel()`.
+
+    Attributes:
+        name: shown by uname.
+        clock: its time.
+        sys: system calls that raise OSError.
+        halted: whether it has come to its end.
+        init_task: pid 1.
+        init_result: what init returned; valid once halted.
+        open_ended: whether the application may still call in when nothing else can happen.
+        has_init: whether pid 1 runs a function of the application, at whose end the kernel halts.
+    """
+
+    def __init__(
+        self,
+        host: HostOps,
+        switch: str,
+        clock: Clock | None,
+        policy: Policy,
+        *,
+        on_oops: str,
+        name: str,
+        open_ended: bool | None,
+        init: Callable[..., Any] | None,
+        init_args: tuple[Any, ...],
+        watchdog_ns: int | None,
+        loglevel: int,
+    ) -> None:
+        self.name = name
+        self.version = VERSION
+        self.host = host
+        self.clock: Clock = MonotonicClock(host) if clock is None else clock
+        self.expects_calls = open_ended is True
+        self.open_ended = init is None if open_ended is None else open_ended
+        self.has_init = init is not None
+        self.halting = False
+        self.halted = False
+        self.stopping = False
+        self.panicked: KernelPanic | None = None
+        self.init_result: Any = None
+        self.init_task: Task
+        self._owner = get_ident()
+        self.halted_event = threading.Event()
+
+        self.arch: Arch = DirectArch() if switch == "direct" else SemaphoreArch(host, Hooks(self))
+        self.pids = PidTable()
+        self.printk = Printk(host, self.clock, loglevel)
+        self.fork = Fork(self)
+        swapper = self.fork.fork_idle()
+        swapper.state = TASK_RUNNING
+        self.sched = Scheduler(swapper, policy, self.arch)
+        self.fork.attach(self.sched)
+        self.signals = Signals(self)
+        self.exec = Exec(self)
+        self.exits = Exits(self)
+        self.irq = InterruptController(self)
+        self.softirq = Softirqs(self)
+        self.tasklets = TaskletQueue(self.softirq)
+        self.timers = Timers(self)
+        self.kthreads = KThreads(self)
+        self.workqueues = Workqueues(self)
+        self.syscalls = Syscalls(self)
+        self.sys = Sys(self.lkl_syscall)
+        self.loop = RunLoop(self)
+        self.faults = Faults(self, on_oops)
+        self.init = Init(self, init, init_args)
+        self.reboot = Reboot(self)
+        self.reports = Reports(self)
+        self.watchdog = Watchdog(self, watchdog_ns)
+        self.host_tasks: HostTasks
+        self._connect(switch)
+
+    def _connect(self, switch: str) -> None:
+        """Tell the scheduler whom to call."""
+        sched = self.sched
+        sched.at_checkpoint = self.loop.at_checkpoint
+        sched.ret_from_fork = self.fork.ret_from_fork if switch == "direct" else self._ret_from_fork_on_host_thread
+        sched.interrupted = self.loop.interrupted
+        sched.on_dead = self.arch.release_thread
+        sched.on_abandoned = self.reboot.abandon
+
+    def _ret_from_fork_on_host_thread(self) -> Task:
+        """A host thread that runs one task may be an OS thread, on which no kernel has run before."""
+        running_here.kernel = self
+        return self.fork.ret_from_fork()
+
+    def power_off(self) -> None:
+        """Halt as soon as the current task gives up the CPU (kernel_power_off())."""
+        self.stopping = True
+        self.sched.leave_soon()
+
+    # -- the application's side
+
+    def lkl_run(
+        self, until: RunUntil = RunUntil.IDLE, max_switches: int | None = None, budget_ns: int | None = None
+    ) -> RunStatus:
+        """Run kernel threads until there is nothing to do.
+
+        Args:
+            until: RunUntil.SWITCH returns at each task switch, and so leaves scheduling the kernel against the
+                application to the application.
+            max_switches: return after so many calls of `schedule()`.
+            budget_ns: return after so much time on the host's clock, at a scheduling point.
+
+        Returns:
+            why it returned, and when the next timer is due.
+
+        Raises:
+            KernelPanic: from the exception of an oops; the kernel has stopped.
+            WrongThread, ReentrantRun, KernelHalted: see there.
+        """
+        return self.loop.run(until, max_switches, budget_ns)
+
+    def pause(self, status: RunStatus | None = None) -> None:
+        """Sleep on the host until an interrupt comes or the next timer is due; virtual time jumps there instead.
+
+        Args:
+            status: what `lkl_run()` returned; unless that is IDLE there is nothing to wait for.
+
+        Raises:
+            Deadlock: the status says that nothing will ever come.
+        """
+        self.loop.pause(status)
+
+    def run(self) -> Any:
+        """`lkl_run()` and `pause()` until the kernel has halted; init's return value.
+
+        An exception halts the kernel before it leaves. Ctrl-C is raised here, not inside a kernel thread.
+        """
+        from lkl_green.kernel.interrupt import sigint_leaves
+
+        try:
+            with sigint_leaves(self.loop):
+                while not self.halted:
+                    self.pause(self.lkl_run())
+        except BaseException:
+            self._halt_quietly()
+            raise
+        return self.init_result
+
+    def lkl_syscall(self, nr: int, *params: Any) -> int:
+        """A system call, raw: an int, or a negative errno.
+
+        From a kernel thread it runs in that thread; from the application in the calling OS thread's host task. From
+        the owner's thread this runs the kernel until the call is done; another OS thread waits until the owner does.
+
+        Raises:
+            Deadlock: the call can never return.
+            KernelBug, ReentrantRun: in an interrupt handler or a callback.
+        """
+        if self.arch.runs_current():
+            if self.sched.current.preempt_count & (HARDIRQ_MASK | SOFTIRQ_MASK):
+                raise KernelBug(
+                    "BUG: lkl_syscall() in an interrupt handler or a timer callback, which is no task's; "
+                    "wake a kernel thread that makes the call"
+                )
+            return self.syscalls.dispatch(nr, *params)
+        if self.halted:
+            return -errno.ESHUTDOWN
+        if get_ident() == self._owner:
+            self.loop.check_caller("lkl_syscall()")
+            return self.host_tasks.syscall_of_owner(nr, params)
+        return self.host_tasks.syscall_of_foreign(nr, params)
+
+    def new_thread_group_leader(self) -> None:
+        """Make the calling OS thread a process of its own in the kernel, before its first system call."""
+        self.host_tasks.new_thread_group_leader()
+
+    def lkl_trigger_irq(self, irq: int) -> int:
+        """Raise an interrupt, from any OS thread or signal handler: 0, -EINVAL, or -ESHUTDOWN."""
+        return self.irq.trigger(irq)
+
+    def lkl_get_free_irq(self, user: str) -> int:
+        """Reserve an interrupt number. Raises OSError(EBUSY) if there is none."""
+        return self.irq.get_free_irq(user)
+
+    def lkl_put_irq(self, irq: int, user: str) -> None:
+        """Give it back."""
+        self.irq.put_irq(irq, user)
+
+    def lkl_is_running(self) -> bool:
+        """Whether the kernel was booted and has neither halted nor panicked."""
+        return not self.halted and self.panicked is None
+
+    def lkl_sys_halt(self, timeout: float = DEFAULT_TIMEOUT_S) -> int:
+        """Halt: take every task down, then give the host everything back.
+
+        Args:
+            timeout: seconds to wait for tasks to end.
+
+        Returns:
+            0; also if the kernel has halted before.
+
+        Raises:
+            HaltTimeout: names the tasks that did not end; the kernel has halted unless this was another thread's call.
+        """
+        if self.halted:
+            return 0
+        if self.arch.runs_current():
+            return self.syscalls.dispatch(NR_reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, LINUX_REBOOT_CMD_RESTART)
+        self.reboot.timeout_s = timeout
+        if self.loop.running and get_ident() == self._owner:  # an interrupt handler, or a signal handler
+            self.power_off()
+            return 0
+        if get_ident() != self._owner:
+            return self._halt_from_foreign(timeout)
+        self.panicked, panicked = None, self.panicked
+        self.stopping = True
+        try:
+            self.loop.run(RunUntil.IDLE, None, None)
+        finally:
+            self.panicked = panicked
+        return 0
+
+    def _halt_from_foreign(self, timeout: float) -> int:
+        from lkl_green.errors import HaltTimeout
+
+        self.power_off()
+        self.host.idle_wake()
+        if not self.halted_event.wait(timeout):
+            raise HaltTimeout(
+                f"the kernel was asked to halt, but its owner's thread has not run it within {timeout} s",
+                [repr(task) for task in self.pids],
+            )
+        return 0
+
+    def _halt_quietly(self) -> None:
+        """Halt on the way out of an error, which matters more than what goes wrong here."""
+        try:
+            self.lkl_sys_halt()
+        except Exception as error:
+            self.printk.err(f"halt: {error}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.lkl_sys_halt()
+        else:
+            self._halt_quietly()
+
+    # -- programs
+
+    def register_program(self, path: str, main: Callable[..., int | None]) -> None:
+        """Make a user program executable as `path`: `main(sys, argv, envp) -> int`."""
+        self.exec.register_program(path, main)
+
+    # -- trouble
+
+    def panic(self, text: str, cause: BaseException | None = None) -> None:
+        """Stop the kernel: `lkl_run()` raises KernelPanic at the next scheduling point."""
+        self.faults.panic(text, cause)
+
+    def is_foreign(self) -> bool:
+        """Whether the caller is an OS thread that neither owns the kernel nor runs one of its tasks."""
+        return get_ident() != self._owner and not self.arch.runs_current()
+
+    def has_same_owner(self, other: Kernel) -> bool:
+        """Whether one OS thread runs both kernels."""
+        return self._owner == other._owner
+
+    def check_running(self, what: str) -> None:
+        """Raises KernelHalted if the kernel cannot do it any more, WrongThread from a foreign OS thread."""
+        if not self.lkl_is_running():
+            raise KernelHalted(f"{what} on a kernel that has halted")
+        if self.is_foreign():
+            raise WrongThread(f"{what} from an OS thread that does not own the kernel; use lkl_syscall() there")
+
+    # -- looking inside
+
+    def trace_start(self, capacity: int | None = None, accounting: bool = False) -> Tracepoints:
+        """Start tracing into a new ring.
+
+        Args:
+            capacity: how many records to keep; None keeps all, 0 only counts.
+            accounting: count switches and time per task, too.
+        """
+        trace = (Accounting if accounting else Tracepoints)(self.sched, self.clock, capacity)
+        self.sched.trace = trace
+        return trace
+
+    def trace_stop(self) -> list[TraceRecord]:
+        """Stop tracing; the records."""
+        trace, self.sched.trace = self.sched.trace, None
+        return [] if trace is None else list(trace.records)
+
+    def ps(self) -> str:
+        """A table of the tasks."""
+        return self.reports.ps()
+
+    def dump_stacks(self) -> str:
+        """The stacks of all tasks that are switched out."""
+        return self.reports.dump_stacks()
+
+    def statistics(self) -> KernelStatistics:
+        """Counts since boot."""
+        return self.reports.statistics()
+
+    def __repr__(self) -> str:
+        state = "halted" if self.halted else "panicked" if self.panicked else "running"
+        return f"<Kernel {self.name} {state} arch={self.arch.name} tasks={len(self.pids)}>"

@@ -1,0 +1,84 @@
+"""Oops and panic: what becomes of an exception that nobody caught (kernel/panic.c, rule 24a).
+
+    Exception, SoftLockup        an oops: logged; the task is dead; with on_oops="panic" the kernel stops
+    TaskKilled                   the task was taken down; nothing to report
+    KeyboardInterrupt and such   meant for the application: raised out of lkl_run(); the kernel stays usable
+
+A panic stops the kernel at the next scheduling point: `lkl_run()` raises KernelPanic from the original exception. The
+tasks stay as they are, to be looked at, until `lkl_sys_halt()` takes them down.
+"""
+
+from __future__ import annotations
+
+import errno
+import traceback
+from typing import TYPE_CHECKING, Any
+
+from lkl_green.errors import KernelPanic, SoftLockup, TaskKilled, TaskUnwind
+from lkl_green.kernel.printk import KERN_EMERG
+from lkl_green.kernel.signal import SIGKILL
+
+if TYPE_CHECKING:
+    from lkl_green.kernel.kernel import Kernel
+    from lkl_green.kernel.task import Task
+
+
+class Faults:
+    """The fault policy of one kernel.
+
+    Args:
+        kernel: the kernel.
+        on_oops: "panic" or "kill".
+    """
+
+    def __init__(self, kernel: Kernel, on_oops: str) -> None:
+        self._kernel = kernel
+        self._on_oops = on_oops
+
+    def task_died(self, task: Task, error: BaseException) -> Any:
+        """An exception left a task's function; the task's exit code."""
+        if isinstance(error, TaskKilled):
+            return SIGKILL
+        if isinstance(error, Exception | SoftLockup):
+            self.oops(task, error)
+        elif not isinstance(error, TaskUnwind):
+            # KeyboardInterrupt, SystemExit and their like are meant for the application.
+            self._kernel.loop.interrupted(error)
+        return -errno.EFAULT
+
+    def oops(self, task: Task, error: BaseException) -> None:
+        """Log an exception that killed a task; with on_oops="panic", or in init, stop the kernel."""
+        self._kernel.printk.tainted += 1
+        self._kernel.printk.printk(f"Oops: {task.comm}-{task.pid}: {type(error).__name__}: {error}", KERN_EMERG)
+        self._kernel.printk.printk("".join(traceback.format_exception(error)), KERN_EMERG)
+        if task.pid == 1:
+            self.panic(f"{type(error).__name__} in init: {error}", error)
+        elif self._on_oops == "panic":
+            self.panic(f"Fatal exception: {type(error).__name__} in {task.comm}-{task.pid}: {error}", error)
+
+    def oops_in_interrupt(self, error: BaseException, where: str) -> None:
+        """An exception left an interrupt handler, softirq or timer callback; there is no task to kill.
+
+        The task that was interrupted has nothing to do with it, so that it must not go on from here.
+        """
+        if not isinstance(error, Exception | TaskUnwind):
+            self._kernel.loop.interrupted(error)
+            return
+        if isinstance(error, TaskUnwind) and not isinstance(error, SoftLockup):
+            self.panic(f"Aiee, killing interrupt handler! do_exit() or execve() in {where}", error)
+            return
+        self._kernel.printk.tainted += 1
+        self._kernel.printk.printk(f"Oops in {where}: {type(error).__name__}: {error}", KERN_EMERG)
+        self._kernel.printk.printk("".join(traceback.format_exception(error)), KERN_EMERG)
+        if self._on_oops == "panic":
+            self.panic(f"Fatal exception in interrupt: {type(error).__name__} in {where}: {error}", error)
+
+    def panic(self, text: str, cause: BaseException | None = None) -> None:
+        """Stop the kernel: `lkl_run()` raises KernelPanic at the next scheduling point."""
+        kernel = self._kernel
+        if kernel.panicked is not None:
+            return
+        kernel.panicked = KernelPanic(f"Kernel panic - not syncing: {text}")
+        kernel.panicked.__cause__ = cause
+        kernel.printk.printk(str(kernel.panicked), KERN_EMERG)
+        kernel.power_off()
