@@ -42,7 +42,7 @@ endef
 
 demo: .venv/stamp-run
 	@echo "== a block device in the kernel: kernel threads checksum README.md, which an OS thread reads"
-	$(BIN)/lkl-green run examples/04_block_device.py README.md >.venv/demo.out
+	$(BIN)/lkl-green run examples/04_block_device.py README.md 512 >.venv/demo.out
 	@cat .venv/demo.out
 	@echo "== the same by the machine's own means"
 	@$(SHA256SUM) README.md | tee .venv/demo.sum
@@ -87,7 +87,7 @@ FIND_PYTHON = for python in python$* $$(ls -d "$${PYENV_ROOT:-$$(pyenv root 2>/d
 
 .venv-%/stamp: pyproject.toml
 	$(call make_venv,$$($(FIND_PYTHON)),.venv-$*)
-	@.venv-$*/bin/python -m pip install -q --group test --group lint
+	@.venv-$*/bin/python -m pip install -q --group test
 	@touch $@
 
 test-%:

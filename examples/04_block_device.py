@@ -158,7 +158,7 @@ def init(path: str = __file__, block_size: str = "4096", workers: str = "3") -> 
         tasks = [kthread_run(checksum.work, number, name="worker/%d") for number in range(nr_workers)]
         digest = checksum.sha256()
         for task in tasks:
-            printk(f"{task.comm} has read {kthread_stop(task)} blocks")
+            printk(f"blocks read by {task.comm}: {kthread_stop(task)}")
     finally:
         disk.close()
     print(f"{digest}  {path}")

@@ -46,8 +46,7 @@ def dine(host: str) -> str:
 def main() -> None:
     greenlets = dine("greenlet")
     threads = dine("thread")
-    print(f"traces of {len(greenlets.splitlines())} and {len(threads.splitlines())} lines")
-    print("they are equal" if greenlets == threads else "they differ")
+    print("the traces are equal" if greenlets == threads else "the traces differ")
 
 
 if __name__ == "__main__":

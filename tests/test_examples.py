@@ -31,6 +31,7 @@ def run_command(command: str) -> str:
         capture_output=True,
         text=True,
         timeout=60,
+        check=False,
     )
     assert done.stderr == ""
     return done.stdout

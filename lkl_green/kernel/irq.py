@@ -177,15 +177,18 @@ class InterruptController:
         self.raised.difference_update(batch)
         # irq_enter, the handlers, irq_exit with the softirqs (rule 68)
         # The state is left as it is: a handler that wakes this very task, which is about to sleep, clears it.
-        task.preempt_count += HARDIRQ_OFFSET
+        count = task.preempt_count
+        task.preempt_count = count + HARDIRQ_OFFSET
         task.irqs_disabled = True
-        self._clock.free_reads = True
+        free_reads, self._clock.free_reads = self._clock.free_reads, True
         try:
             for irq in sorted(batch):
                 self._handle(irq)
         finally:
-            self._clock.free_reads = False
-            task.preempt_count -= HARDIRQ_OFFSET
+            self._clock.free_reads = free_reads
+            if task.preempt_count != count + HARDIRQ_OFFSET:
+                kernel.softirq.repair_preempt_count(count, f"the handlers of irqs {sorted(batch)}")
+            task.preempt_count = count
             task.irqs_disabled = False
         if kernel.softirq.pending and not task.preempt_count & SOFTIRQ_MASK:
             kernel.softirq.do_softirq()

@@ -75,13 +75,17 @@ class FixedPriority(Policy):
         return len(self._normal) + sum(map(len, self._real_time.values()))
 
     def enqueue_task(self, task: Task, preempted: bool = False) -> None:
-        """Append to the queue of the task's priority; a preempted SCHED_FIFO task keeps its place at the head."""
+        """Append to the queue of the task's priority.
+
+        A real-time task that was preempted by a more important one keeps its place at the head, and so does SCHED_FIFO
+        whenever it was preempted. SCHED_RR whose time slice has ended goes to the end.
+        """
         prio = task.prio
         if prio >= MAX_RT_PRIO:
             self._normal.append(task)
             return
         queue = self._real_time.setdefault(prio, deque())
-        if preempted and task.policy == SCHED_FIFO:
+        if preempted and (task.policy == SCHED_FIFO or self._bitmap & (1 << prio) - 1):
             queue.appendleft(task)
         else:
             queue.append(task)

@@ -204,7 +204,7 @@ class Scheduler:
         return SchedulingWhileAtomic(f"BUG: scheduling while atomic: {prev.comm}/{prev.pid}: {why}")
 
     def might_sleep(self) -> None:
-        """Raises SchedulingWhileAtomic where sleeping is forbidden, even if it would not sleep (Linux: might_sleep())."""
+        """Raises SchedulingWhileAtomic where sleeping is forbidden, even if it is not needed (Linux: might_sleep())."""
         if self.current.preempt_count:
             raise self._scheduling_while_atomic(self.current)
 

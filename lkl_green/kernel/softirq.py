@@ -7,8 +7,10 @@ MAX_SOFTIRQ_RESTART rounds the rest is left to ksoftirqd, which is scheduled lik
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING
 
+from lkl_green.errors import KernelBug
 from lkl_green.kernel.task import HARDIRQ_MASK, SOFTIRQ_MASK, SOFTIRQ_OFFSET, TASK_IDLE, TASK_RUNNING
 
 if TYPE_CHECKING:
@@ -79,7 +81,9 @@ class Softirqs:
     def do_softirq(self) -> None:
         """Run what was raised: the last interrupt returns, or bottom halves are enabled again."""
         task = self._kernel.sched.current
+        clock = self._kernel.clock
         task.preempt_count += SOFTIRQ_OFFSET
+        free_reads, clock.free_reads = clock.free_reads, True  # rule 91
         try:
             for _ in range(MAX_SOFTIRQ_RESTART):
                 pending, self.pending = self.pending, 0
@@ -87,6 +91,7 @@ class Softirqs:
                     return
                 self._run(pending)
         finally:
+            clock.free_reads = free_reads
             task.preempt_count -= SOFTIRQ_OFFSET
         if self.pending:
             self._wakeup_softirqd()
@@ -94,6 +99,8 @@ class Softirqs:
     def _run(self, pending: int) -> None:
         kernel = self._kernel
         trace = kernel.sched.trace
+        task = kernel.sched.current
+        count = task.preempt_count
         while pending:
             vec = (pending & -pending).bit_length() - 1
             pending &= pending - 1
@@ -104,8 +111,19 @@ class Softirqs:
                 self._actions[vec]()
             except BaseException as error:
                 kernel.faults.oops_in_interrupt(error, f"softirq {SOFTIRQ_NAMES[vec]}")
+            if task.preempt_count != count:
+                self.repair_preempt_count(count, f"softirq {SOFTIRQ_NAMES[vec]}")
             if trace is not None:
                 trace.emit("softirq_exit", vec, SOFTIRQ_NAMES[vec])
+
+    def repair_preempt_count(self, count: int, where: str) -> None:
+        """What a callback took and kept, the interrupted task must not pay for (Linux: "huh, entered softirq ...")."""
+        task = self._kernel.sched.current
+        self._kernel.printk.warn(
+            f"huh, entered {where} with preempt_count {count:#x}, exited with {task.preempt_count:#x}? "
+            "It keeps a SpinLock, or disabled something and did not enable it again"
+        )
+        task.preempt_count = count
 
     def _wakeup_softirqd(self) -> None:
         if self.ksoftirqd is not None:
@@ -154,7 +172,9 @@ class Tasklet:
         self._disabled += 1
 
     def enable(self) -> None:
-        """Undo one `disable()`."""
+        """Undo one `disable()`. Raises KernelBug if there was none."""
+        if not self._disabled:
+            raise KernelBug(f"BUG: enable() of {self!r}, which is not disabled")
         self._disabled -= 1
         if not self._disabled and self.scheduled:
             self._queue.kick()
@@ -167,13 +187,18 @@ class Tasklet:
         self._func()
         return True
 
+    def __repr__(self) -> str:
+        state = "scheduled" if self.scheduled else "idle"
+        disabled = f", disabled {self._disabled} deep" if self._disabled else ""
+        return f"<Tasklet {getattr(self._func, '__name__', self._func)} {state}{disabled}>"
+
 
 class TaskletQueue:
     """The tasklets that are scheduled, as the action of TASKLET_SOFTIRQ."""
 
     def __init__(self, softirqs: Softirqs) -> None:
         self._softirqs = softirqs
-        self._scheduled: list[Tasklet] = []
+        self._scheduled: deque[Tasklet] = deque()
         softirqs.open_softirq(TASKLET_SOFTIRQ, self._run)
 
     def add(self, tasklet: Tasklet) -> None:
@@ -186,5 +211,15 @@ class TaskletQueue:
         self._softirqs.raise_softirq(TASKLET_SOFTIRQ)
 
     def _run(self) -> None:
-        batch, self._scheduled = self._scheduled, []
-        self._scheduled = [tasklet for tasklet in batch if not tasklet.run()] + self._scheduled
+        """Run what was scheduled before; one that raises leaves the rest for the next round."""
+        batch, self._scheduled = self._scheduled, deque()
+        disabled = []
+        try:
+            while batch:
+                tasklet = batch.popleft()
+                if not tasklet.run():
+                    disabled.append(tasklet)
+        finally:
+            self._scheduled = deque([*batch, *disabled, *self._scheduled])
+            if batch:
+                self.kick()

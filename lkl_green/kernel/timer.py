@@ -65,10 +65,11 @@ class Timer:
         return self._entry is not None
 
     def add_timer(self, expires_ns: int) -> None:
-        """Arm for a time on the kernel's clock. Raises KernelBug if it is armed already."""
+        """Arm for a time on the kernel's clock; not after `shutdown()`. Raises KernelBug if it is armed already."""
         if self._entry is not None:
             raise KernelBug(f"BUG: add_timer() on pending {self!r}; use mod_timer() to move it")
-        self._timers.arm(self, expires_ns)
+        if not self._shut_down:
+            self._timers.arm(self, expires_ns)
 
     def mod_timer(self, expires_ns: int) -> bool:
         """Arm, or move; whether it was armed. After `shutdown()` nothing happens."""
@@ -93,8 +94,9 @@ class Timer:
 
     def shutdown(self) -> bool:
         """Disarm for good: it cannot be armed again; whether it was armed (Linux: timer_shutdown_sync())."""
+        was_pending = self.del_timer_sync()
         self._shut_down = True
-        return self.del_timer_sync()
+        return was_pending
 
     def __repr__(self) -> str:
         when = f"expires={self.expires_ns}" if self.pending else "inactive"
@@ -191,12 +193,16 @@ class Timers:
         if trace is not None:
             trace.emit("timer_expire_entry", timer.name, getattr(timer.function, "__name__", "?"), now)
         self.running = timer
+        task = self._kernel.sched.current
+        count = task.preempt_count
         try:
             timer.function(timer)
         except BaseException as error:
             self._kernel.faults.oops_in_interrupt(error, f"callback of {timer!r}")
         finally:
             self.running = None
+            if task.preempt_count != count:
+                self._kernel.softirq.repair_preempt_count(count, f"callback of {timer!r}")
         if trace is not None:
             trace.emit("timer_expire_exit", timer.name)
 

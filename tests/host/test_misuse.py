@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from lkl_green.errors import HostMisuse
 from lkl_green.host.ops import HostOps, JmpBuf
 
-from .stories import HOSTS, finish, in_host_thread, queue_up, start
+from .stories import HOSTS, finish, in_host_thread, queue_up, start, waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -138,10 +139,14 @@ def detach_while_joined(host):
         except HostMisuse as exc:
             box.append(exc)
 
+    def wake_when_joined() -> None:
+        while not waiting(host._threads[tid].end):
+            time.sleep(0.001)
+        host.sem_up(sem)
+
     tid = queue_up(host, sem, child)
-    host.thread_create(lambda _: host.sem_up(sem), None)
-    finish_by_join = host.thread_join(tid)
-    assert finish_by_join == 0
+    start(host, wake_when_joined)
+    assert host.thread_join(tid) == 0
     raise box[0]
 
 

@@ -236,17 +236,25 @@ class Tormentor:
         self.handled.release()
         raise Interrupt
 
+    def strike(self, main: int) -> bool:
+        """Send a signal. One that comes just before a lock blocks is not handled before the next one; hence a bool."""
+        signal.pthread_kill(main, signal.SIGUSR1)
+        return self.handled.acquire(timeout=0.1)
+
     def torment(self, waits: Callable[[], bool], times: int, release: Callable[[], object]) -> threading.Thread:
         """When main waits, send signals; when each was handled and main waits all the same, let it go."""
         main = threading.get_ident()
 
+        def waits_again() -> bool:
+            # Not still busy with the last signal.
+            return waits() and sys._current_frames()[main].f_code is ThreadHost._go_on.__code__
+
         def run() -> None:
             try:
                 for _ in range(times):
-                    spin(waits)
-                    signal.pthread_kill(main, signal.SIGUSR1)
-                    assert self.handled.acquire(timeout=PATIENCE_S)
-                spin(waits)
+                    spin(waits_again)
+                    spin(lambda: self.strike(main))
+                spin(waits_again)
                 self.log.append("still waits")
             finally:
                 release()
@@ -279,7 +287,8 @@ def test_an_exception_during_sem_down_comes_when_it_was_obtained(host, log, torm
     with pytest.raises(Interrupt):
         host.sem_down(sem)
     thread.join(PATIENCE_S)
-    assert log == ["signal"] * times + ["still waits"]
+    assert log[-1] == "still waits"
+    assert log.count("signal") >= times
     assert (sem.count, waiting(sem)) == (0, 0)
 
 
@@ -289,7 +298,9 @@ def test_the_hook_takes_the_exception_at_once_and_sem_down_does_not_raise_it(hos
     thread = tormentor.torment(lambda: waiting(sem) == 1, 2, lambda: host.sem_up(sem))
     host.sem_down(sem)
     thread.join(PATIENCE_S)
-    assert [entry for entry in log if entry != "still waits"] == ["signal", Interrupt, "signal", Interrupt]
+    strikes = [entry for entry in log if entry != "still waits"]
+    assert strikes == ["signal", Interrupt] * (len(strikes) // 2)
+    assert len(strikes) >= 4
 
 
 def test_an_exception_during_mutex_lock_comes_when_it_is_held(host, log, tormentor):
@@ -315,7 +326,8 @@ def test_an_exception_during_thread_join_comes_when_the_thread_has_ended(host, l
     tormentor.torment(lambda: waiting(host._threads[tid].end) == 1, 1, lambda: host.sem_up(sem))
     with pytest.raises(Interrupt):
         host.thread_join(tid)
-    assert log == ["signal", "still waits", "ended"]
+    assert log[-2:] == ["still waits", "ended"]
+    assert "signal" in log
     assert host.live().threads == 0
 
 
@@ -346,46 +358,56 @@ def test_a_signal_handler_may_wake_idle(host):
 
 
 class TrickyLock:
-    """A lock whose `acquire()` is hit by an exception, before it obtains the lock or just after."""
+    """A lock of which one call is hit by an exception, before it takes effect or just after."""
 
-    def __init__(self, lock: threading.Lock, when: str) -> None:
+    def __init__(self, lock: threading.Lock, when: str, calls_before: int = 0) -> None:
         self._lock = lock
         self._when = when
+        self._calls_before = calls_before
+
+    def _hit(self, when: str) -> None:
+        if when != self._when:
+            return
+        self._calls_before -= 1
+        if self._calls_before == -1:
+            raise Interrupt
 
     def acquire(self) -> bool:
-        when, self._when = self._when, "never"
-        if when == "before":
-            raise Interrupt
+        self._hit("before")
         self._lock.acquire()
-        if when == "after":
-            raise Interrupt
+        self._hit("after")
         return True
 
     def release(self) -> None:
         self._lock.release()
 
     def __enter__(self) -> None:
-        if self._when == "before":
-            self._when = "never"
-            raise Interrupt
+        self._hit("before")
         self._lock.acquire()
 
     def __exit__(self, *exc: object) -> None:
         self._lock.release()
-        if self._when == "after":
-            self._when = "never"
-            raise Interrupt
+        self._hit("after")
+
+
+class TrickyWaiter(threads_module._Waiter):
+    """A wait whose second `acquire()` is hit; the first only prepares the bell."""
+
+    when = "never"
+
+    @property
+    def bell(self) -> TrickyLock:
+        return self.tricky
+
+    @bell.setter
+    def bell(self, lock: threading.Lock) -> None:
+        self.tricky = TrickyLock(lock, self.when, calls_before=1)
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_an_exception_right_at_the_return_of_the_wait_is_neither_lost_nor_loses_the_semaphore(
     host, log, monkeypatch, when
 ):
-    class TrickyWaiter(threads_module._Waiter):
-        def __init__(self, thread: object) -> None:
-            super().__init__(thread)
-            self.bell = TrickyLock(self.bell, when)
-
     sem = host.sem_alloc(0)
 
     def sleeper() -> None:
@@ -395,6 +417,7 @@ def test_an_exception_right_at_the_return_of_the_wait_is_neither_lost_nor_loses_
             log.append((sem.count, waiting(sem)))
 
     with monkeypatch.context() as tricky:
+        tricky.setattr(TrickyWaiter, "when", when)
         tricky.setattr(threads_module, "_Waiter", TrickyWaiter)
         tid = start(host, sleeper)
         spin(lambda: waiting(sem) == 1)
@@ -417,7 +440,7 @@ def test_an_exception_at_the_hosts_own_lock_leaves_nothing_half_done(host, monke
 def test_a_storm_of_signals_loses_no_semaphore(host, log):
     """The handler raises, once per turn, in the code of the semaphores and past its entry: there the promise holds."""
     here, there, rounds = host.sem_alloc(0), host.sem_alloc(0), 500
-    codes = {ThreadHost._take.__code__, ThreadHost._line_up.__code__, ThreadHost._give.__code__}
+    codes = {ThreadHost._go_on.__code__, ThreadHost._line_up.__code__, ThreadHost._give.__code__}
     struck: list[int] = []
 
     def handle(number: int, frame) -> None:

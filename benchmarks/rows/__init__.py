@@ -1,0 +1,8 @@
+"""The rows, one file per topic."""
+
+from __future__ import annotations
+
+from benchmarks.rows import creation, handoff, idle, interrupts, memory, scale, switching, syscalls, timers
+
+TOPICS = (switching, handoff, creation, syscalls, interrupts, timers, idle, memory, scale)
+ROWS = {row.key: row for topic in TOPICS for row in topic.ROWS}

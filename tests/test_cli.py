@@ -1,0 +1,548 @@
+"""The command line: what each option does, and what a newcomer's mistakes get him."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from textwrap import dedent
+from typing import TYPE_CHECKING
+
+import pytest
+
+import lkl_green
+from lkl_green.cli import main
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Call = Callable[..., "Outcome"]
+    Program = Callable[..., str]
+
+ROOT = Path(__file__).parent.parent
+
+GREETING = """
+    from lkl_green.linux import kthread_run, msleep, printk
+
+    def greet(name):
+        printk(f"hello, {name}")
+
+    def init(name="world", status="0"):
+        kthread_run(greet, name, name="greeter")
+        msleep(20)
+        print("greeted")
+        return int(status)
+"""
+
+
+class Outcome:
+    """What a call of the command line left behind."""
+
+    def __init__(self, status: int, out: str, err: str) -> None:
+        self.status = status
+        self.out = out
+        self.err = err
+
+    @property
+    def complaint(self) -> str:
+        """The one line on stderr that a mistake gets; nothing else was printed."""
+        assert self.out == ""
+        assert self.err.startswith("lkl-green: ")
+        assert self.err.count("\n") == 1
+        assert self.err.endswith("\n")
+        return self.err.removeprefix("lkl-green: ").rstrip("\n")
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Callable[..., str]:
+    """program(text): a program file."""
+
+    def program(text: str, name: str = "program.py") -> str:
+        path = tmp_path / name
+        path.write_text(dedent(text))
+        return str(path)
+
+    return program
+
+
+@pytest.fixture
+def call(capfd: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    """call(*argv): the command line in this process."""
+
+    def call(*argv: str) -> Outcome:
+        try:
+            status = main(argv)
+        except SystemExit as exit:
+            status = exit.code if isinstance(exit.code, int) else 1
+        printed = capfd.readouterr()
+        return Outcome(status, printed.out, printed.err)
+
+    return call
+
+
+# -- lkl-green run
+
+
+def test_run_boots_a_kernel_on_init(call: Call, program: Program) -> None:
+    outcome = call("run", program(GREETING))
+    assert outcome.status == 0
+    assert [line.partition("] ")[2] or line for line in outcome.out.splitlines()] == ["hello, world", "greeted"]
+    assert outcome.err == ""
+
+
+def test_arguments_after_the_program_are_inits_even_if_they_look_like_options(call: Call, program: Program) -> None:
+    echo = program("def init(*args): print(args)")
+    outcome = call("run", "--clock", "virtual", echo, "--stats", "-x", "--", "a b", "--help")
+    assert outcome.status == 0
+    assert outcome.out == "('--stats', '-x', '--', 'a b', '--help')\n"
+
+
+@pytest.mark.parametrize(
+    ("result", "status"),
+    [("0", 0), ("3", 3), ("255", 255), ("None", 0), ("'text'", 0), ("True", 0), ("[1]", 0)],
+)
+def test_exit_status_is_inits_result(call: Call, program: Program, result: str, status: int) -> None:
+    outcome = call("run", program(f"def init(): return {result}"))
+    assert outcome.status == status
+    assert outcome.err == ""
+
+
+@pytest.mark.parametrize("result", ["-12", "256"])
+def test_a_result_that_is_no_exit_status_is_not_taken_for_success(call: Call, program: Program, result: str) -> None:
+    outcome = call("run", program(f"def init(): return {result}"))
+    assert outcome.status == 1
+    assert f"init returned {result}" in outcome.complaint
+
+
+def test_do_exit_and_sys_exit_give_the_status_too(call: Call, program: Program) -> None:
+    assert call("run", program("from lkl_green.linux import do_exit\ndef init(): do_exit(9)")).status == 9
+    assert call("run", program("import sys\ndef init(): sys.exit(8)")).status == 8
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ([], "direct"),
+        (["--host", "greenlet"], "direct"),
+        (["--host", "greenlet", "--switch", "direct"], "direct"),
+        (["--switch", "semaphore"], "semaphore"),
+        (["--host", "thread"], "semaphore"),
+        (["--host", "thread", "--switch", "semaphore"], "semaphore"),
+    ],
+)
+def test_host_and_switch_choose_the_configuration(call: Call, program: Program, options: list[str], name: str) -> None:
+    text = """
+        from threading import get_ident
+        from lkl_green.linux import current_kernel
+
+        main = get_ident()
+
+        def init():
+            print(current_kernel().arch.name, "thread" if get_ident() != main else "greenlet")
+    """
+    outcome = call("run", *options, program(text))
+    host = "thread" if "thread" in options else "greenlet"
+    assert outcome.out.split() == [name, host]
+
+
+def test_virtual_clock_takes_no_time_and_tells_the_same_each_time(call: Call, program: Program) -> None:
+    text = """
+        from lkl_green.linux import ktime_get, ssleep
+
+        def init():
+            ssleep(1_000_000)
+            print(ktime_get())
+    """
+    first, second = (call("run", "--clock", "virtual", program(text)) for _ in range(2))
+    assert int(first.out) >= 1_000_000_000_000_000
+    assert first.out == second.out
+
+
+def test_trace_writes_ftrace_text(call: Call, program: Program, tmp_path: Path) -> None:
+    file = tmp_path / "trace.txt"
+    assert call("run", "--clock", "virtual", "--trace", str(file), program(GREETING)).status == 0
+    text = file.read_text()
+    assert text.startswith("# tracer: nop\n")
+    assert "sched_process_fork: comm=swapper pid=0 child_comm=init child_pid=1" in text
+    assert "next_comm=greeter" in text
+    assert text.count("sched_process_exit") >= 2, "the halt is part of the trace"
+
+
+def test_trace_to_stdout_comes_after_the_programs_output(call: Call, program: Program) -> None:
+    outcome = call("run", "--clock", "virtual", "--trace", "-", program(GREETING))
+    assert outcome.out.index("greeted") < outcome.out.index("# tracer: nop")
+
+
+def test_stats_count_for_each_task(call: Call, program: Program) -> None:
+    outcome = call("run", "--clock", "virtual", "--stats", program(GREETING))
+    assert outcome.out.endswith("greeted\n")
+    totals, header, *rows = outcome.err.splitlines()
+    assert "switches" in totals
+    assert "wakeups" in totals
+    assert "irqs" in totals
+    assert "elapsed" in totals
+    assert header.split() == ["PID", "SWITCHES", "RUNTIME", "ms", "COMM"]
+    table = {row.split()[3]: row.split() for row in rows}
+    assert table["init"][0] == "1"
+    assert int(table["init"][1]) >= 2
+    assert "greeter" in table
+    assert sum(int(row[1]) for row in table.values()) <= int(totals.split()[0])
+
+
+def test_stats_and_trace_together_trace_from_the_first_event_on(call: Call, program: Program, tmp_path: Path) -> None:
+    alone, both = tmp_path / "alone", tmp_path / "both"
+    greeting = program(GREETING)
+    call("run", "--clock", "virtual", "--trace", str(alone), greeting)
+    call("run", "--clock", "virtual", "--stats", "--trace", str(both), greeting)
+    assert both.read_text().splitlines() == alone.read_text().splitlines()
+
+
+def test_on_oops_kill_goes_on_without_the_thread(call: Call, program: Program) -> None:
+    text = """
+        from lkl_green.linux import kthread_run, msleep
+
+        def fail():
+            raise ValueError("on purpose")
+
+        def init():
+            kthread_run(fail, name="fail")
+            msleep(1)
+            return 5
+    """
+    killed = call("run", "--on-oops", "kill", program(text))
+    assert killed.status == 5
+    assert "Oops: fail-4: ValueError: on purpose" in killed.out
+    panicked = call("run", "--on-oops", "panic", program(text))
+    assert panicked.status == 1
+    assert "Kernel panic" in panicked.err
+
+
+def test_loglevel_chooses_what_is_shown(call: Call, program: Program) -> None:
+    text = """
+        from lkl_green.linux import KERN_DEBUG, KERN_ERR, KERN_INFO, printk
+
+        def init():
+            for level in (KERN_ERR, KERN_INFO, KERN_DEBUG):
+                printk(f"level {level}", level)
+    """
+
+    def shown(*options: str) -> list[str]:
+        return [line.split()[-1] for line in call("run", *options, program(text)).out.splitlines()]
+
+    assert shown() == ["3", "6"]
+    assert shown("--loglevel", "8") == ["3", "6", "7"]
+    assert shown("--loglevel", "4") == ["3"]
+    assert shown("--loglevel", "0") == []
+
+
+def test_the_programs_directory_is_on_the_path_while_it_runs(call: Call, program: Program) -> None:
+    program("number = 6", name="its_helper.py")
+    text = """
+        def init():
+            import its_helper
+            print(its_helper.number, __name__ != "__main__")
+    """
+    path_before = list(sys.path)
+    assert call("run", program(text)).out == "6 True\n"
+    assert sys.path == path_before
+    assert "its_helper" not in sys.modules
+
+
+# -- mistakes in the call
+
+
+def test_no_such_file(call: Call) -> None:
+    outcome = call("run", "nowhere.py")
+    assert outcome.complaint == "nowhere.py: No such file or directory"
+    assert outcome.status == 2
+
+
+@pytest.mark.parametrize("command", ["run", "parity"])
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("def init(:\n", ":1: syntax error: invalid syntax"),
+        ("pass\n\0", "this is no Python source|syntax error: source code .* null bytes"),
+        ("import no_such_module_anywhere", ":1: loading it fails with ModuleNotFoundError: No module named"),
+        ("def f():\n    1 / 0\nf()", ":3: loading it fails with ZeroDivisionError: division by zero|:2: loading"),
+        ("raise SystemExit(0)", "it exits while it is loaded"),
+        ("x = 1", "it has no function `init`"),
+        ("init = 3", "its `init` is not a function but int 3"),
+        ("async def init(): pass", "its `init` is a coroutine function"),
+        ("def init(): yield", "its `init` is a generator function"),
+        ("def init(a): pass", r"wrong arguments for init\(a\): missing a required argument: 'a'"),
+    ],
+)
+def test_a_file_that_is_no_program(call: Call, program: Program, command: str, text: str, complaint: str) -> None:
+    path = program(text)
+    outcome = call(command, path)
+    assert outcome.status == 2
+    assert outcome.complaint.startswith(path)
+    assert re.search(complaint, outcome.complaint)
+
+
+def test_too_many_arguments_for_init(call: Call, program: Program) -> None:
+    outcome = call("run", program("def init(name='x'): pass"), "a", "b")
+    assert outcome.status == 2
+    assert "wrong arguments for init(name='x'): too many positional arguments" in outcome.complaint
+
+
+@pytest.mark.parametrize(
+    ("argv", "complaint"),
+    [
+        ([], "the following arguments are required: COMMAND"),
+        (["walk"], "invalid choice: 'walk'"),
+        (["run"], "the following arguments are required: PROGRAM.py"),
+        (["run", "--host", "process", "x.py"], "argument --host: invalid choice: 'process'"),
+        (["run", "--clock", "broken", "x.py"], "argument --clock: invalid choice: 'broken'"),
+        (["run", "--watchdog", "soon", "x.py"], "argument --watchdog: 'soon' is no number of seconds"),
+        (["run", "--watchdog", "nan", "x.py"], "argument --watchdog: 'nan' is no number of seconds"),
+        (["run", "--loglevel", "9", "x.py"], "argument --loglevel: invalid choice: 9"),
+        (["run", "--on-oops", "cry", "x.py"], "argument --on-oops: invalid choice: 'cry'"),
+        (["run", "--stat", "x.py"], "unrecognized arguments|required: PROGRAM.py"),
+        (["run", "--host", "thread", "--switch", "direct", "x.py"], "--switch direct is greenlet.switch()"),
+        (["parity", "--clock", "monotonic", "x.py"], "unrecognized arguments|required: PROGRAM.py"),
+    ],
+)
+def test_mistakes_in_options(call: Call, argv: list[str], complaint: str) -> None:
+    outcome = call(*argv)
+    assert outcome.status == 2
+    assert any(part in outcome.complaint for part in complaint.split("|"))
+
+
+def test_a_trace_file_that_cannot_be_written(call: Call, program: Program, tmp_path: Path) -> None:
+    outcome = call("run", "--trace", str(tmp_path / "no" / "trace"), program("def init(): print('ran')"))
+    assert outcome.status == 2
+    assert outcome.complaint.endswith("trace: No such file or directory")
+
+
+# -- programs that fail
+
+
+@pytest.mark.parametrize("host", ["greenlet", "thread"])
+def test_an_exception_in_init_is_shown_with_the_programs_frames_only(call: Call, program: Program, host: str) -> None:
+    text = """
+        def divide(by):
+            return 1 / by
+
+        def init():
+            divide(0)
+    """
+    outcome = call("run", "--host", host, program(text))
+    assert outcome.status == 1
+    assert outcome.err.startswith(
+        "lkl-green: Kernel panic - not syncing: ZeroDivisionError in init: division by zero\n"
+    )
+    assert "line 6, in init" in outcome.err
+    assert "line 3, in divide" in outcome.err
+    assert outcome.err.endswith("ZeroDivisionError: division by zero\n")
+    assert str(Path(lkl_green.__file__).parent) not in outcome.err
+
+
+def test_a_panic_of_the_programs_own_has_no_traceback(call: Call, program: Program) -> None:
+    outcome = call("run", program("from lkl_green.linux import panic\ndef init(): panic('no root')"))
+    assert outcome.status == 1
+    assert outcome.err == "lkl-green: Kernel panic - not syncing: no root\n"
+
+
+def test_a_deadlock_is_reported_with_stacks(call: Call, program: Program) -> None:
+    text = """
+        from lkl_green.linux import Completion
+
+        def wait_for_ever():
+            Completion(name="godot").wait_for_completion()
+
+        def init():
+            wait_for_ever()
+    """
+    outcome = call("run", program(text))
+    assert outcome.status == 1
+    assert outcome.err.startswith("lkl-green: deadlock: ")
+    assert "init-1" in outcome.err
+    assert "godot" in outcome.err
+    assert "in wait_for_ever" in outcome.err
+
+
+def test_the_watchdog_ends_a_thread_that_never_yields(call: Call, program: Program) -> None:
+    text = """
+        def init():
+            while True:
+                pass
+    """
+    outcome = call("run", "--watchdog", "0.05", program(text))
+    assert outcome.status == 1
+    assert "soft lockup - init-1" in outcome.err
+    assert "program.py:" in outcome.err
+
+
+def test_watchdog_0_lets_a_thread_take_its_time(call: Call, program: Program) -> None:
+    text = """
+        import time
+
+        def init():
+            end = time.monotonic() + 0.05
+            while time.monotonic() < end:
+                pass
+            return 6
+    """
+    assert call("run", "--watchdog", "0", program(text)).status == 6
+
+
+def test_a_failed_run_still_writes_trace_and_stats(call: Call, program: Program, tmp_path: Path) -> None:
+    file = tmp_path / "trace"
+    outcome = call("run", "--stats", "--trace", str(file), program("def init(): 1 / 0"))
+    assert outcome.status == 1
+    assert "sched_switch" in file.read_text()
+    assert "COMM" in outcome.err
+
+
+def test_a_program_that_swallows_the_halt_is_named(call: Call, program: Program) -> None:
+    text = """
+        from lkl_green.linux import kthread_run, msleep
+
+        def stubborn():
+            while True:
+                try:
+                    msleep(10)
+                except BaseException:
+                    pass
+
+        def init():
+            kthread_run(stubborn, name="stubborn")
+            msleep(1)
+    """
+    outcome = call("run", program(text))
+    assert "stubborn-4" in outcome.out + outcome.err
+
+
+# -- lkl-green parity
+
+
+def test_parity_shows_the_programs_output_once_and_a_summary(call: Call, program: Program) -> None:
+    outcome = call("parity", program(GREETING), "parity")
+    assert outcome.status == 0
+    assert outcome.err == ""
+    hello, greeted, summary = outcome.out.splitlines()
+    assert hello.endswith("hello, parity")
+    assert greeted == "greeted"
+    assert summary.startswith("equal: ")
+    assert "trace lines" in summary
+    assert "switches" in summary
+
+
+def test_parity_loads_the_program_anew_for_each_run(call: Call, program: Program) -> None:
+    program("seen = []", name="shared_by_the_program.py")
+    text = """
+        import shared_by_the_program
+        from lkl_green.linux import usleep
+
+        mine = []
+
+        def init():
+            mine.append(1)
+            shared_by_the_program.seen.append(1)
+            usleep(len(mine) + 10 * len(shared_by_the_program.seen))
+    """
+    assert call("parity", program(text)).status == 0
+
+
+def test_parity_shows_the_first_difference(call: Call, program: Program) -> None:
+    text = """
+        from lkl_green.linux import current_kernel, msleep
+
+        def init():
+            msleep(5 if current_kernel().arch.name == "direct" else 6)
+    """
+    outcome = call("parity", program(text))
+    assert outcome.status == 1
+    lines = outcome.out.splitlines()
+    assert lines[0].startswith("direct and hosted differ from event ")
+    assert [line[0] for line in lines[1:4]] == [" ", " ", " "]
+    assert lines[4].startswith("- ")
+    assert "expires=5000000" in outcome.out
+    assert "expires=6000000" in outcome.out
+
+
+def test_parity_of_a_program_that_fails_the_same_everywhere(call: Call, program: Program) -> None:
+    outcome = call("parity", "--loglevel", "0", program("def init(): 1 / 0"))
+    assert outcome.status == 1
+    assert outcome.err.count("division by zero") == 2, "in the panic's message and the traceback, of one run"
+    assert outcome.out.startswith("equal: ")
+
+
+# -- the rest, in a process of its own
+
+
+def lkl_green_process(*argv: str, **options: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "lkl_green", *argv],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def test_version_and_help(call: Call) -> None:
+    assert call("--version").out == f"lkl-green {lkl_green.__version__}\n"
+    top = call("--help")
+    assert top.status == 0
+    assert "def init(" in top.out
+    for command in ("run", "parity"):
+        assert command in top.out
+        text = call(command, "--help").out
+        assert f"example:\n  lkl-green {command} " in text
+
+
+def test_examples_in_the_help_exist(call: Call) -> None:
+    texts = [call(*argv).out for argv in (["--help"], ["run", "--help"], ["parity", "--help"])]
+    for text in texts:
+        example = ROOT / text.split()[-1]
+        assert example.is_file()
+
+
+def test_as_a_module_in_a_process_of_its_own(program: Program) -> None:
+    process = lkl_green_process("run", program(GREETING), "process", "17")
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 17
+    assert "hello, process" in out
+    assert err == ""
+
+
+@pytest.mark.parametrize("host", ["greenlet", "thread"])
+@pytest.mark.parametrize("doing", ["msleep(100_000)", "schedule()"])
+def test_ctrl_c(program: Program, host: str, doing: str) -> None:
+    text = f"""
+        from lkl_green.linux import msleep, schedule
+
+        def init():
+            print("running", flush=True)
+            try:
+                while True:
+                    {doing}
+            finally:
+                print("cleaned up", flush=True)
+    """
+    process = lkl_green_process("run", "--host", host, program(text))
+    assert process.stdout is not None
+    assert process.stdout.readline() == "running\n"
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert out == "cleaned up\n"
+    assert err == "lkl-green: interrupted\n"
+
+
+def test_a_reader_that_leaves_is_no_error_message(program: Program) -> None:
+    process = lkl_green_process("run", "--trace", "-", program("def init(): print('x' * 200_000)"))
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.wait(timeout=30) == 1
+    assert process.stderr is not None
+    assert "Exception ignored" not in process.stderr.read()
+    process.stderr.close()

@@ -1,0 +1,88 @@
+"""What the package exports exists, is in order, and says what it is."""
+
+from __future__ import annotations
+
+import ast
+import enum
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import lkl_green
+from lkl_green import linux
+
+# Constants have no docstring of their own.
+PLAIN = (int, str)
+
+
+def exported_by_application_side() -> list[str]:
+    """The names that `lkl_green/__init__.py` re-exports, as `from x import name as name`."""
+    tree = ast.parse(Path(lkl_green.__file__).read_text())
+    return [
+        alias.asname
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if alias.asname is not None
+    ]
+
+
+def exported() -> list[tuple[Any, str]]:
+    ours = [(lkl_green, name) for name in exported_by_application_side()]
+    return ours + [(linux, name) for name in linux.__all__]
+
+
+def described(thing: Any) -> bool:
+    if isinstance(thing, PLAIN) and not isinstance(thing, enum.Enum):
+        return True
+    return bool(inspect.getdoc(thing)) and inspect.getdoc(thing) != inspect.getdoc(type(thing))
+
+
+@pytest.mark.parametrize(("module", "name"), exported(), ids=lambda value: getattr(value, "__name__", value))
+def test_exported_name_exists_and_has_a_docstring(module: Any, name: str) -> None:
+    assert hasattr(module, name)
+    assert described(getattr(module, name)), f"{module.__name__}.{name} has no docstring"
+
+
+def public_methods(kind: type) -> list[str]:
+    return [name for name, value in vars(kind).items() if not name.startswith("_") and callable(value)]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [thing for module, name in exported() if inspect.isclass(thing := getattr(module, name))],
+    ids=lambda kind: kind.__name__,
+)
+def test_public_methods_have_docstrings(kind: type) -> None:
+    for name in public_methods(kind):
+        assert inspect.getdoc(getattr(kind, name)), f"{kind.__name__}.{name}() has no docstring"
+
+
+def test_in_kernel_api_is_sorted_and_complete() -> None:
+    kinds = [sorted(filter(test, linux.__all__)) for test in (str.isupper, is_class_name, is_function_name)]
+    assert linux.__all__ == [name for kind in kinds for name in kind], "constants, classes, functions; each sorted"
+    assert len(set(linux.__all__)) == len(linux.__all__)
+    defined = {name for name, value in vars(linux).items() if inspect.isfunction(value) and not name.startswith("_")}
+    assert defined <= set(linux.__all__) | {"current_kernel"}
+
+
+def is_class_name(name: str) -> bool:
+    return name[0].isupper() and not name.isupper()
+
+
+def is_function_name(name: str) -> bool:
+    return name[0].islower()
+
+
+def test_application_side_has_nothing_else() -> None:
+    """Whatever else stands in the package's namespace is one of its modules or private."""
+    names = {name for name in vars(lkl_green) if not name.startswith("_")}
+    for name in names - set(exported_by_application_side()):
+        assert inspect.ismodule(getattr(lkl_green, name)), f"lkl_green.{name} is exported by accident"
+
+
+def test_version_is_that_of_the_change_log() -> None:
+    changes = (Path(lkl_green.__file__).parent.parent / "CHANGES.md").read_text()
+    assert f"## {lkl_green.__version__}" in changes
