@@ -8,6 +8,7 @@ VERSIONS := 3.11 3.12 3.13
 
 .PHONY: help demo test lint bench soak clean
 .DELETE_ON_ERROR:
+.NOTPARALLEL:
 
 help:
 	@echo "make demo     a block device in the kernel checksums README.md; then a comparison of the configurations"
@@ -45,13 +46,12 @@ demo: .venv/stamp-run
 	$(BIN)/lkl-green run examples/04_block_device.py README.md 512 >.venv/demo.out
 	@cat .venv/demo.out
 	@echo "== the same by the machine's own means"
-	@$(SHA256SUM) README.md | tee .venv/demo.sum
+	@{ sha256sum README.md 2>/dev/null || $(BIN)/python -c '$(SHA256)' README.md; } | tee .venv/demo.sum
 	@grep -q "$$(cut -d' ' -f1 .venv/demo.sum)" .venv/demo.out && echo "== they agree"
 	@echo "== the same program in three configurations, in virtual time"
 	$(BIN)/lkl-green parity examples/03_init_execs.py
 
-SHA256SUM = $(shell command -v sha256sum || echo "$(BIN)/python -c 'import sys, hashlib; \
-	print(hashlib.sha256(open(sys.argv[1], \"rb\").read()).hexdigest(), sys.argv[1])'")
+SHA256 = import sys, hashlib; print(hashlib.sha256(open(sys.argv[1], "rb").read()).hexdigest(), "", sys.argv[1])
 
 test: .venv/stamp-test .venv/stamp-lint
 	@echo "== tests with $$($(BIN)/python --version)"
@@ -71,9 +71,12 @@ lint: .venv/stamp-lint
 bench: .venv/stamp-bench
 	@$(BIN)/python -m benchmarks
 
-soak: .venv/stamp-test .venv/stamp-lint
-	@echo "== random programs until $${LKL_GREEN_EXAMPLES:=3000} of each kind are equal"
-	@LKL_GREEN_EXAMPLES=$${LKL_GREEN_EXAMPLES:-3000} $(BIN)/python -m pytest -q -k random
+LKL_GREEN_EXAMPLES ?= 3000
+
+soak: .venv/stamp-test
+	@echo "== $(LKL_GREEN_EXAMPLES) random programs, twice in each configuration"
+	@LKL_GREEN_EXAMPLES=$(LKL_GREEN_EXAMPLES) $(BIN)/python -m pytest -q -o faulthandler_timeout=0 \
+		tests/test_parity.py -k random
 
 clean:
 	rm -rf .venv .venv-* .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist
@@ -81,9 +84,10 @@ clean:
 
 # -- other versions of Python
 
-# An interpreter of version $*: on the PATH if it works (pyenv's shims may not), else the newest that pyenv has.
+# An interpreter of version $*: on the PATH if it works (a shim of pyenv may not, and a distribution may leave out
+# ensurepip), else the newest that pyenv has.
 FIND_PYTHON = for python in python$* $$(ls -d "$${PYENV_ROOT:-$$(pyenv root 2>/dev/null)}"/versions/$*.*/bin/python \
-	2>/dev/null | sort -rV); do "$$python" -c '' 2>/dev/null && echo "$$python" && break; done
+	2>/dev/null | sort -rV); do "$$python" -c 'import ensurepip' 2>/dev/null && echo "$$python" && break; done
 
 .venv-%/stamp: pyproject.toml
 	$(call make_venv,$$($(FIND_PYTHON)),.venv-$*)

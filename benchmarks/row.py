@@ -24,7 +24,7 @@ class Row:
         measure: `measure(configuration, n)` does it n times: nanoseconds for each or, in a row that stands `alone`, a
             `Figure`.
         n: how often; a tenth of it with --quick.
-        n_threads: how often where each task is an OS thread; if left out, the configuration's share of n.
+        n_hosted, n_threads: how often in `hosted`, and where each task is an OS thread, if not the column's share of n.
         n_least: fewer make no sense.
         target: the ratio, or the value, to reach in the direct configuration.
         alone: whether it runs once, in a process of its own.
@@ -36,6 +36,7 @@ class Row:
     title: str
     measure: Callable[[Configuration, int], Any]
     n: int
+    n_hosted: int | None = None
     n_threads: int | None = None
     n_least: int = 1
     target: float | None = None

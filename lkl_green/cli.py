@@ -12,7 +12,6 @@ import argparse
 import os
 import sys
 import time
-import traceback
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
@@ -20,13 +19,15 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 import lkl_green
 from lkl_green import Kernel, format_trace, lkl_start_kernel
 from lkl_green.compare.parity import parity
-from lkl_green.compare.program import load_program
+from lkl_green.compare.program import explain_failure, load_program
 from lkl_green.errors import LklError, ProgramError
 from lkl_green.kernel.tracepoint import Accounting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import AbstractContextManager
+
+    from lkl_green.kernel.tracepoint import TraceRecord
 
 STATUS_FAILED = 1
 STATUS_USAGE = 2
@@ -190,7 +191,8 @@ def _add_program(parser: argparse.ArgumentParser) -> None:
         help="show kernel messages more urgent than this, from 0, nothing, to 8, everything; default 7",
     )
     parser.add_argument("program", metavar="PROGRAM.py", help="a Python file with a function init")
-    parser.add_argument("args", metavar="ARGS", nargs=argparse.REMAINDER, help="arguments of init, as strings")
+    rest = parser.add_argument("args", metavar="ARGS", nargs=argparse.REMAINDER, help="arguments of init, as strings")
+    rest.required = False  # or argparse lists it as missing
 
 
 def _seconds(text: str) -> float:
@@ -235,17 +237,18 @@ def _run(options: argparse.Namespace) -> int:
             trace=trace_file is not None,
             **_kernel_options(options),
         )
-        booted = kernel.trace_stop()
-        trace = kernel.trace_start(None if trace_file else 0, options.stats) if trace_file or options.stats else None
-        started_s = time.perf_counter()
-        try:
-            return _run_to_power_off(kernel)
-        finally:
-            sys.stdout.flush()
-            if trace_file is not None:
-                trace_file.write(format_trace(booted + kernel.trace_stop()))
-            if isinstance(trace, Accounting):
-                sys.stderr.write(_statistics(kernel, trace, time.perf_counter() - started_s))
+        _observe(kernel, trace_file, options.stats, stack)
+        return _run_to_power_off(kernel)
+
+
+def _observe(kernel: Kernel, trace_file: TextIO | None, stats: bool, stack: ExitStack) -> None:
+    """Trace and count, and write it down when the stack is left, however the run ends."""
+    if trace_file is not None:
+        stack.callback(_write_trace, kernel, trace_file, kernel.trace_stop())
+    if trace_file is not None or stats:
+        trace = kernel.trace_start(0 if trace_file is None else None, accounting=stats)
+        if isinstance(trace, Accounting):
+            stack.callback(_write_statistics, kernel, trace, time.perf_counter())
 
 
 def _open_trace(name: str | None) -> AbstractContextManager[TextIO | None]:
@@ -258,7 +261,7 @@ def _run_to_power_off(kernel: Kernel) -> int:
     try:
         result = kernel.run()
     except LklError as error:
-        return _complain(_explain(error), STATUS_FAILED)
+        return _complain(explain_failure(error), STATUS_FAILED)
     if type(result) is not int:
         return 0
     if not 0 <= result <= 255:
@@ -266,34 +269,23 @@ def _run_to_power_off(kernel: Kernel) -> int:
     return result
 
 
-def _explain(error: BaseException) -> str:
-    """What went wrong in a kernel: the message, and the traceback of the exception that it came from."""
-    cause = error.__cause__
-    return str(error) if cause is None else f"{error}\n{_user_traceback(cause)}"
+def _write_trace(kernel: Kernel, file: TextIO, booted: list[TraceRecord]) -> None:
+    """The end of --trace; `booted` is what was traced before accounting could begin."""
+    file.write(format_trace(booted + kernel.trace_stop()))
 
 
-def _user_traceback(error: BaseException) -> str:
-    """A traceback without the frames of this package, which tell a reader nothing about his program."""
-    package = str(Path(lkl_green.__file__).parent)
-    told = traceback.TracebackException.from_exception(error)
-    stack = [frame for frame in told.stack if not frame.filename.startswith(package)]
-    if not stack:
-        return "".join(told.format_exception_only())
-    told.stack[:] = stack
-    return "".join(told.format())
-
-
-def _statistics(kernel: Kernel, accounting: Accounting, elapsed_s: float) -> str:
-    """The table of --stats."""
+def _write_statistics(kernel: Kernel, accounting: Accounting, started_s: float) -> None:
+    """The end of --stats."""
+    elapsed_s = time.perf_counter() - started_s
     total = kernel.statistics()
     counts = f"{total.switches} switches, {accounting.wakeups} wakeups, {total.irqs} irqs"
     times = f"{total.time_ns / 1e9:.6f} s on the kernel's clock, {elapsed_s:.6f} s elapsed"
     lines = [f"{counts}; {times}", f"{'PID':>7} {'SWITCHES':>9} {'RUNTIME ms':>12}  COMM"]
     for pid in sorted(accounting.switches):
         runtime_ms = accounting.runtime_ns[pid] / 1e6
-        comm = accounting.comms[pid]
-        lines.append(f"{pid:>7} {accounting.switches[pid]:>9} {runtime_ms:>12.3f}  {comm}")
-    return "\n".join(lines) + "\n"
+        lines.append(f"{pid:>7} {accounting.switches[pid]:>9} {runtime_ms:>12.3f}  {accounting.comms[pid]}")
+    sys.stdout.flush()
+    sys.stderr.write("\n".join(lines) + "\n")
 
 
 # -- lkl-green parity
@@ -306,6 +298,6 @@ def _parity(options: argparse.Namespace) -> int:
         return STATUS_FAILED
     error = outcome.runs[0].error
     if error is not None:
-        _complain(_explain(error), STATUS_FAILED)
+        _complain(explain_failure(error), STATUS_FAILED)
     print(outcome)
     return 0 if error is None else STATUS_FAILED

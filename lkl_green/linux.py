@@ -361,9 +361,13 @@ def local_bh_enable() -> None:
 
 
 def cpu_relax() -> None:
-    """For busy-wait loops: deliver pending interrupts (rule 72)."""
-    irq = current_kernel().irq
-    irq.local_irq_restore(irq.local_irq_save())
+    """For busy-wait loops: deliver pending interrupts, that of the timer among them (rule 72).
+
+    A little virtual time passes, as in UML; or a loop that waits for a timer would never end.
+    """
+    kernel = current_kernel()
+    kernel.timers.now_ns()
+    kernel.irq.local_irq_restore(kernel.irq.local_irq_save())
 
 
 def tasklet(func: Callable[[], object]) -> Tasklet:

@@ -295,7 +295,7 @@ def test_too_many_arguments_for_init(call: Call, program: Program) -> None:
     [
         ([], "the following arguments are required: COMMAND"),
         (["walk"], "invalid choice: 'walk'"),
-        (["run"], "the following arguments are required: PROGRAM.py"),
+        (["run"], "the following arguments are required: PROGRAM.py; see `lkl-green run --help`"),
         (["run", "--host", "process", "x.py"], "argument --host: invalid choice: 'process'"),
         (["run", "--clock", "broken", "x.py"], "argument --clock: invalid choice: 'broken'"),
         (["run", "--watchdog", "soon", "x.py"], "argument --watchdog: 'soon' is no number of seconds"),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -159,6 +160,28 @@ def test_a_traced_run_ends_as_an_untraced_one(run: Callable[..., Any]) -> None:
         return current_kernel().timers.now_ns()
 
     assert parity(init, **QUIET).runs[0].result == run(init)
+
+
+class SlowSet(set[int]):
+    """A set to which adding takes a while, so that another OS thread looks in between."""
+
+    def add(self, element: int) -> None:
+        time.sleep(0.002)
+        super().add(element)
+
+
+def test_time_stands_still_until_a_slow_os_thread_has_raised_the_expected_interrupt(run: Callable[..., Any]) -> None:
+    def init() -> int:
+        kernel = current_kernel()
+        kernel.irq.held = SlowSet()
+        done = Completion(name="device")
+        irq = kernel.lkl_get_free_irq("device")
+        request_irq(irq, lambda irq: done.complete(), "device")
+        irq_expect(irq)
+        threading.Thread(target=kernel.lkl_trigger_irq, args=(irq,)).start()
+        return done.wait_for_completion_timeout(SECOND_NS)
+
+    assert run(init) > 0, "the timeout came first"
 
 
 # -- what parity finds

@@ -1,4 +1,4 @@
-"""Program files: a Python file with a function `init`, loaded for one run and forgotten after it.
+"""Program files: a Python file with a function `init`, loaded for one run and forgotten after it; and how it failed.
 
 Three runs of one file must not see each other, or the comparison of their traces would compare the second run of a
 program with the first. So the file is executed anew for each run, under a name that nothing else imports, and the
@@ -128,3 +128,23 @@ def _stands_in(directory: Path, name: str) -> bool:
         return False
     file = Path(origin).resolve()
     return file.is_relative_to(directory) and file.relative_to(directory).parts[0].partition(".")[0] == top
+
+
+# -- a program that failed
+
+
+def explain_failure(error: BaseException) -> str:
+    """What went wrong in a kernel: the message, and the traceback of the exception that it came from."""
+    cause = error.__cause__
+    return str(error) if cause is None else f"{error}\n{user_traceback(cause)}"
+
+
+def user_traceback(error: BaseException) -> str:
+    """A traceback without the frames of this package, which tell nothing about the program."""
+    told = traceback.TracebackException.from_exception(error)
+    package = str(Path(__file__).parent.parent)
+    link: traceback.TracebackException | None = told
+    while link is not None:
+        link.stack[:] = [frame for frame in link.stack if not frame.filename.startswith(package)]
+        link = link.__cause__ or link.__context__
+    return "".join(told.format() if told.stack else told.format_exception_only())

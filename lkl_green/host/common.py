@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
+# A signal that comes between Python's last look for one and the system call that blocks is noticed only when that call
+# returns. The main thread, which alone runs signal handlers, therefore never blocks for longer than this at a time.
+SIGNAL_POLL_S = 0.1
 # POSIX: PTHREAD_DESTRUCTOR_ITERATIONS, for destructors that set a value again.
 DESTRUCTOR_ROUNDS = 4
 
@@ -195,6 +198,7 @@ class CommonHost(HostOps, Generic[ThreadT]):
         self._keys: dict[_TlsKey, None] = {}
         self._memory: dict[int, bytearray] = {}
         self._timers = TimerThread(self.time, self._report)
+        self._main_thread = threading.main_thread().ident
         self._doorbell = threading.Lock()
         self._doorbell.acquire()
 
@@ -556,17 +560,22 @@ class CommonHost(HostOps, Generic[ThreadT]):
     # -- idle
 
     def idle_sleep(self, timeout_ns: int | None) -> None:
+        deadline_ns = None if timeout_ns is None else monotonic_ns() + timeout_ns
         try:
-            if timeout_ns is None:
-                self._doorbell.acquire()
-            elif timeout_ns <= 0:
-                self._doorbell.acquire(blocking=False)
-            else:
-                self._doorbell.acquire(timeout=min(timeout_ns / 1e9, threading.TIMEOUT_MAX))
+            while not self._doorbell.acquire(timeout=self._nap_s(deadline_ns)):
+                if deadline_ns is not None and monotonic_ns() >= deadline_ns:
+                    return
         except BaseException:
             # A signal handler raised, perhaps after the doorbell was heard: ring again, for the next sleep.
             self.idle_wake()
             raise
+
+    def _nap_s(self, deadline_ns: int | None = None) -> float:
+        """How long the calling thread may block at a time, in seconds."""
+        longest = SIGNAL_POLL_S if get_ident() == self._main_thread else threading.TIMEOUT_MAX
+        if deadline_ns is None:
+            return longest
+        return min(longest, max(0.0, (deadline_ns - monotonic_ns()) / 1e9))
 
     def idle_wake(self) -> None:
         # Most rings find the bell rung already; catching the error of each would cost more than a context switch.

@@ -206,7 +206,7 @@ class ThreadHost(CommonHost[OsThread]):
             elif waiter.queue is None:
                 self._line_up(waiter, sem, operation)
             else:
-                waiter.bell.acquire()
+                waiter.bell.acquire(timeout=self._nap_s())
 
     def _line_up(self, waiter: _Waiter, sem: Semaphore, operation: str) -> None:
         thread = self._current()

@@ -187,7 +187,7 @@ class InterruptController:
         finally:
             self._clock.free_reads = free_reads
             if task.preempt_count != count + HARDIRQ_OFFSET:
-                kernel.softirq.repair_preempt_count(count, f"the handlers of irqs {sorted(batch)}")
+                kernel.softirq.repair_preempt_count(count + HARDIRQ_OFFSET, f"the handlers of irqs {sorted(batch)}")
             task.preempt_count = count
             task.irqs_disabled = False
         if kernel.softirq.pending and not task.preempt_count & SOFTIRQ_MASK:

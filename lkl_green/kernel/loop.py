@@ -275,6 +275,9 @@ class RunLoop:
         elif kernel.irq.held:
             return
         elif kernel.timers.next_ns != NEVER:
-            kernel.clock.advance_to(max(kernel.timers.next_ns, kernel.clock.peek_ns()))
+            if kernel.timers.next_ns > kernel.clock.peek_ns():
+                kernel.clock.advance_to(kernel.timers.next_ns)
+            else:
+                kernel.clock.now_ns()  # a callback armed a timer for now: if no time passed, now would never end
         else:
             kernel.host.idle_sleep(None)

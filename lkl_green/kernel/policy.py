@@ -63,7 +63,10 @@ class FixedPriority(Policy):
         self._sched: Scheduler | None = None
 
     def attach(self, sched: Scheduler) -> None:
-        """Show the queue of normal tasks for as long as it is the only one."""
+        """Show the queue of normal tasks for as long as no real-time task is runnable, the current one included.
+
+        It is hidden when a real-time task is queued, and shown again when a normal one, or nobody, is picked.
+        """
         if self._sched is not None:
             raise ValueError("a policy object serves one kernel; give each kernel its own")
         self._sched = sched
@@ -89,12 +92,9 @@ class FixedPriority(Policy):
             queue.appendleft(task)
         else:
             queue.append(task)
-        self._set_bitmap(self._bitmap | 1 << prio)
-
-    def _set_bitmap(self, bitmap: int) -> None:
-        self._bitmap = bitmap
+        self._bitmap |= 1 << prio
         if self._sched is not None:
-            self._sched.fifo = None if bitmap else self._normal
+            self._sched.fifo = None
 
     def dequeue_task(self, task: Task) -> bool:
         """Remove from the queue of the task's priority."""
@@ -104,19 +104,21 @@ class FixedPriority(Policy):
         except ValueError:
             return False
         if not queue and task.prio < MAX_RT_PRIO:
-            self._set_bitmap(self._bitmap & ~(1 << task.prio))
+            self._bitmap &= ~(1 << task.prio)
         return True
 
     def pick_next_task(self) -> Task | None:
         """The first of the highest non-empty priority."""
         bitmap = self._bitmap
         if not bitmap:
+            if self._sched is not None:
+                self._sched.fifo = self._normal
             return self._normal.popleft() if self._normal else None
         prio = (bitmap & -bitmap).bit_length() - 1
         queue = self._real_time[prio]
         task = queue.popleft()
         if not queue:
-            self._set_bitmap(bitmap & ~(1 << prio))
+            self._bitmap = bitmap & ~(1 << prio)
         return task
 
     def task_tick(self, task: Task) -> None:

@@ -33,6 +33,7 @@ from lkl_green.kernel.task import (
     TASK_DEAD,
     TASK_INTERRUPTIBLE,
     TASK_NORMAL,
+    TASK_PREEMPTED,
     TASK_RUNNING,
     TASK_WAKEKILL,
     Task,
@@ -215,13 +216,13 @@ class Scheduler:
         aside, where a wake-up finds and clears it.
         """
         prev = self.current
-        prev.saved_state = prev.state
+        prev.saved_state = prev.state | TASK_PREEMPTED
         prev.state = TASK_RUNNING
         try:
             self.schedule()
         finally:
             prev.need_resched = False
-            prev.state = prev.saved_state
+            prev.state = prev.saved_state & ~TASK_PREEMPTED
             prev.saved_state = TASK_RUNNING
 
     def cond_resched(self) -> bool:
@@ -304,6 +305,7 @@ class Scheduler:
             self._enqueue(task)
         elif task is self.current:
             task.need_resched = True
+            self.fifo = None  # the policy knows best when to show it again
 
     # -- the other side of a switch
 

@@ -76,9 +76,7 @@ class Tracepoints:
 
     def sched_switch(self, prev: Task, next: Task) -> None:
         """The CPU goes from `prev` to `next`."""
-        state = state_letter(prev)
-        if prev.saved_state or (prev.need_resched and state == "R"):
-            state = "R+"
+        state = "R+" if prev.saved_state else state_letter(prev)
         self.emit("sched_switch", prev.comm, prev.pid, prev.prio, state, next.comm, next.pid, next.prio)
 
     def sched_waking(self, task: Task) -> None:

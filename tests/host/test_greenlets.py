@@ -518,7 +518,7 @@ def test_ctrl_c_at_the_very_entry_of_a_thread_does_not_lose_the_thread(host, log
 
 def test_a_storm_of_signals_loses_no_semaphore_and_no_thread(host, log):
     """The handler raises, once per turn, in the code of the semaphores and past its entry: there the promise holds."""
-    here, there, rounds = host.sem_alloc(0), host.sem_alloc(0), 3_000
+    here, there, rounds = host.sem_alloc(0), host.sem_alloc(0), 1_000
     codes = {GreenletHost.sem_down.__code__, GreenletHost.sem_up.__code__}
     struck: list[int] = []
 
@@ -538,7 +538,7 @@ def test_a_storm_of_signals_loses_no_semaphore_and_no_thread(host, log):
 
     before = signal.signal(signal.SIGALRM, handle)
     tid = start(host, turns, there, here)
-    signal.setitimer(signal.ITIMER_REAL, 1e-5, 1e-5)
+    signal.setitimer(signal.ITIMER_REAL, 2e-5, 2e-5)
     try:
         turns(here, there)
     finally:

@@ -728,11 +728,35 @@ def test_a_real_time_task_that_never_sleeps_starves_the_rest_until_it_does(run, 
             log.append("hog")
 
         start_together(lambda: asleep(log.append, "normal"), lambda: asleep(hog, policy=SCHED_FIFO, prio=1))
-        log.append("init")
         msleep(1)
 
     run(init)
-    assert log == ["hog", "init", "normal"]
+    assert log == ["hog", "normal"]
+
+
+@pytest.mark.parametrize("policy", [SCHED_FIFO, SCHED_RR])
+def test_a_real_time_task_that_yields_does_not_fall_back_among_the_normal_ones(run, log, policy):
+    def init():
+        def urgent():
+            for _ in range(3):
+                yield_()
+                log.append("urgent")
+            sched_setscheduler(current(), SCHED_NORMAL)
+            yield_()
+            log.append("normal by now")
+            sched_setscheduler(current(), policy, 1)
+            yield_()
+            log.append("urgent again")
+
+        start_together(
+            lambda: asleep(lambda: [(log.append("normal"), yield_()) for _ in range(3)]),
+            lambda: asleep(urgent, policy=policy, prio=1),
+        )
+        msleep(1)
+
+    run(init)
+    assert log[:4] == ["urgent", "urgent", "urgent", "normal"]
+    assert log[log.index("normal by now") + 1] == "urgent again"
 
 
 def test_lowering_oneself_lets_the_more_important_run_at_the_next_point(run, log):
