@@ -261,6 +261,8 @@ def _run_to_power_off(kernel: Kernel) -> int:
     try:
         result = kernel.run()
     except LklError as error:
+        if isinstance(error.__cause__, BrokenPipeError):
+            raise error.__cause__
         return _complain(explain_failure(error), STATUS_FAILED)
     if type(result) is not int:
         return 0

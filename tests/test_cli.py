@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from textwrap import dedent
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ import lkl_green
 from lkl_green.cli import main
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     Call = Callable[..., "Outcome"]
     Program = Callable[..., str]
@@ -476,16 +477,22 @@ def test_parity_of_a_program_that_fails_the_same_everywhere(call: Call, program:
 # -- the rest, in a process of its own
 
 
-def lkl_green_process(*argv: str, **options: object) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+@contextmanager
+def lkl_green_process(*argv: str) -> Iterator[subprocess.Popen[str]]:
+    """The command line as a process, which is gone afterwards."""
+    process = subprocess.Popen(
         [sys.executable, "-m", "lkl_green", *argv],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        **options,
     )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def test_version_and_help(call: Call) -> None:
@@ -507,8 +514,8 @@ def test_examples_in_the_help_exist(call: Call) -> None:
 
 
 def test_as_a_module_in_a_process_of_its_own(program: Program) -> None:
-    process = lkl_green_process("run", program(GREETING), "process", "17")
-    out, err = process.communicate(timeout=30)
+    with lkl_green_process("run", program(GREETING), "process", "17") as process:
+        out, err = process.communicate(timeout=30)
     assert process.returncode == 17
     assert "hello, process" in out
     assert err == ""
@@ -528,21 +535,35 @@ def test_ctrl_c(program: Program, host: str, doing: str) -> None:
             finally:
                 print("cleaned up", flush=True)
     """
-    process = lkl_green_process("run", "--host", host, program(text))
-    assert process.stdout is not None
-    assert process.stdout.readline() == "running\n"
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    with lkl_green_process("run", "--host", host, program(text)) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "running\n"
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert out == "cleaned up\n"
     assert err == "lkl-green: interrupted\n"
 
 
-def test_a_reader_that_leaves_is_no_error_message(program: Program) -> None:
-    process = lkl_green_process("run", "--trace", "-", program("def init(): print('x' * 200_000)"))
-    assert process.stdout is not None
-    process.stdout.close()
-    assert process.wait(timeout=30) == 1
-    assert process.stderr is not None
-    assert "Exception ignored" not in process.stderr.read()
-    process.stderr.close()
+@pytest.mark.parametrize(
+    "options",
+    [["--host", "greenlet"], ["--host", "thread"], ["--host", "thread", "--trace", "-"]],
+    ids=" ".join,
+)
+def test_a_reader_that_leaves_is_no_error(program: Program, options: list[str]) -> None:
+    text = """
+        from lkl_green.linux import printk, schedule
+
+        def init():
+            for _ in range(1000):
+                printk("x" * 1000)
+                print("y" * 1000, flush=True)
+                schedule()
+    """
+    with lkl_green_process("run", *options, program(text)) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(timeout=30) == 1
+        assert process.stderr is not None
+        assert process.stderr.read() == ""

@@ -1,15 +1,8 @@
-"""What both hosts share: thread records, thread-local storage, jump buffers, memory, time, console, the idle doorbell.
+"""What both hosts share of threads: their records, joining, thread-local storage, jump buffers.
 
 A host thread is known by a `HostThread` record. `thread_create` makes one; whoever else calls a host operation is
 *adopted* on its first call and keeps its tid. The end of an adopted OS thread is seen by an object that hangs in a
 `threading.local` and dies with the thread; a TLS destructor runs there, while the thread can still call the host.
-
-The semaphores and mutexes of both hosts are the same two structures, which differ only in what waits in their queues,
-so that misuse is found by the same tests and told in the same words.
-
-The doorbell of `idle_sleep` is one raw lock: ringing is `release()`, sleeping is `acquire()`. A `threading.Event` or
-`Condition` was dropped: their `set()` and `notify()` take a lock, so that a signal handler which interrupts them and
-rings as well waits for itself.
 """
 
 # ruff: noqa: D102 - HostOps describes the operations.
@@ -18,135 +11,32 @@ from __future__ import annotations
 
 import sys
 import threading
-import traceback
 import weakref
 from abc import abstractmethod
-from collections import deque
 from threading import get_ident
-from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
-from lkl_green.errors import HostError, HostMisuse, HostPanic, HostThreadExit, LongJump, WrongHostThread
-from lkl_green.host.ops import HostOps, JmpBuf, LiveObjects
-from lkl_green.host.timers import OneShotTimer, TimerThread
+from lkl_green.errors import HostError, HostMisuse, HostThreadExit, LongJump, WrongHostThread
+from lkl_green.host.objects import (
+    HostThread,
+    JumpPoint,
+    Mutex,
+    Semaphore,
+    TlsKey,
+    called_by_host_thread,
+    freed_twice,
+    negative,
+    used_after_free,
+)
+from lkl_green.host.ops import JmpBuf, LiveObjects
+from lkl_green.host.services import HostServices
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
-# A signal that comes between Python's last look for one and the system call that blocks is noticed only when that call
-# returns. The main thread, which alone runs signal handlers, therefore never blocks for longer than this at a time.
-SIGNAL_POLL_S = 0.1
 # POSIX: PTHREAD_DESTRUCTOR_ITERATIONS, for destructors that set a value again.
 DESTRUCTOR_ROUNDS = 4
-
-
-def used_after_free(operation: str, what: str) -> HostMisuse:
-    """The error for an operation on something that was freed."""
-    return HostMisuse(
-        f"{operation}: this {what} was freed. Somebody kept a reference to it; free it after its last user has ended"
-    )
-
-
-def _freed_twice(operation: str, what: str) -> HostMisuse:
-    return HostMisuse(f"{operation}: this {what} was freed before. It has two owners; let one of them free it")
-
-
-def not_held(mutex: Mutex) -> HostMisuse:
-    """The error for unlocking a mutex of somebody else, or of nobody."""
-    if mutex.waiters is None:
-        return used_after_free("mutex_unlock", "mutex")
-    state = "is not locked" if mutex.count > 0 else "is held by another thread"
-    return HostMisuse(
-        f"mutex_unlock: this mutex {state}. Unlock in the thread that locked it, once for each time it locked it"
-    )
-
-
-def relocked() -> HostMisuse:
-    """The error for locking a mutex that is not recursive for the second time."""
-    return HostMisuse(
-        "mutex_lock: the calling thread holds this mutex already and would wait for itself. "
-        "Unlock it before, or allocate it with mutex_alloc(recursive=True)"
-    )
-
-
-def negative(operation: str, name: str, value: int) -> HostMisuse:
-    """The error for a number below zero."""
-    return HostMisuse(f"{operation}: {name} is {value}. Probably a subtraction went wrong; it must be 0 or more")
-
-
-def called_by_host_thread(operation: str) -> HostMisuse:
-    """The error for an operation that only the application may call."""
-    return HostMisuse(
-        f"{operation}: called by a host thread, which could not go on afterwards. Call it from the application"
-    )
-
-
-class HostThread:
-    """What a host knows of one thread."""
-
-    __slots__ = ("adopted", "detached", "end", "ended", "joined", "tid")
-
-    def __init__(self, tid: int, adopted: bool) -> None:
-        self.tid = tid
-        self.adopted = adopted
-        self.detached = False
-        self.joined = False
-        self.ended = False
-        # Given once, when the thread ends.
-        self.end = Semaphore(0)
-
-    def __repr__(self) -> str:
-        words = [word for word in ("adopted", "detached", "joined", "ended") if getattr(self, word)]
-        return f"<host thread {self.tid}{''.join(' ' + word for word in words)}>"
-
-
-class Semaphore:
-    """A counting semaphore. A count above 0 means that nobody waits; `waiters` is None once it was freed."""
-
-    __slots__ = ("count", "waiters")
-
-    what = "semaphore"
-
-    def __init__(self, count: int) -> None:
-        self.count = count
-        self.waiters: deque[Any] | None = deque()
-
-    def __repr__(self) -> str:
-        if self.waiters is None:
-            return f"<host {self.what}, freed>"
-        return f"<host {self.what}, count {self.count}, {len(self.waiters)} waiting>"
-
-
-class Mutex(Semaphore):
-    """A semaphore of count 1 that knows who took it: `holder`, set by the holder itself, `depth` times."""
-
-    __slots__ = ("depth", "holder", "recursive")
-
-    what = "mutex"
-
-    def __init__(self, recursive: bool) -> None:
-        super().__init__(1)
-        self.recursive = recursive
-        self.holder: Any = None
-        self.depth = 0
-
-
-class _TlsKey:
-    __slots__ = ("destructor", "freed", "values")
-
-    def __init__(self, destructor: Callable[[Any], None] | None) -> None:
-        self.destructor = destructor
-        self.freed = False
-        self.values: dict[HostThread, Any] = {}
-
-
-class _JumpPoint:
-    __slots__ = ("thread", "valid")
-
-    def __init__(self, thread: HostThread) -> None:
-        self.thread = thread
-        self.valid = True
 
 
 class _ThreadEnd:
@@ -178,14 +68,14 @@ def _allocate(registry: dict[ThingT, None], make: Callable[[], ThingT]) -> Thing
     return thing
 
 
-class CommonHost(HostOps, Generic[ThreadT]):
+class CommonHost(HostServices, Generic[ThreadT]):
     """The part of a host that does not depend on what its threads are."""
 
     # What ends a host thread without a report.
     _quiet_exits: tuple[type[BaseException], ...] = (HostThreadExit,)
 
     def __init__(self, console: Callable[[str], object] | None = None) -> None:
-        self._console = console
+        super().__init__(console)
         self._owner: int | None = None
         self._lock = threading.Lock()
         self._last_tid = 0
@@ -195,12 +85,7 @@ class CommonHost(HostOps, Generic[ThreadT]):
         # Dicts for their order: reports must not differ from run to run.
         self._semaphores: dict[Semaphore, None] = {}
         self._mutexes: dict[Mutex, None] = {}
-        self._keys: dict[_TlsKey, None] = {}
-        self._memory: dict[int, bytearray] = {}
-        self._timers = TimerThread(self.time, self._report)
-        self._main_thread = threading.main_thread().ident
-        self._doorbell = threading.Lock()
-        self._doorbell.acquire()
+        self._keys: dict[TlsKey, None] = {}
 
     # -- what a host adds
 
@@ -289,7 +174,7 @@ class CommonHost(HostOps, Generic[ThreadT]):
 
     def _check_unused(self, operation: str, sem: Semaphore) -> None:
         if sem.waiters is None:
-            raise _freed_twice(operation, sem.what)
+            raise freed_twice(operation, sem.what)
         if sem.waiters:
             raise HostMisuse(
                 f"{operation}: {len(sem.waiters)} thread(s) wait for this {sem.what} and could never be woken. "
@@ -421,17 +306,17 @@ class CommonHost(HostOps, Generic[ThreadT]):
 
     # -- thread-local storage
 
-    def tls_alloc(self, destructor: Callable[[Any], None] | None = None) -> _TlsKey | None:
-        return _allocate(self._keys, lambda: _TlsKey(destructor))
+    def tls_alloc(self, destructor: Callable[[Any], None] | None = None) -> TlsKey | None:
+        return _allocate(self._keys, lambda: TlsKey(destructor))
 
-    def tls_free(self, key: _TlsKey) -> None:
+    def tls_free(self, key: TlsKey) -> None:
         if key.freed:
-            raise _freed_twice("tls_free", "TLS key")
+            raise freed_twice("tls_free", "TLS key")
         key.freed = True
         key.values.clear()
         del self._keys[key]
 
-    def tls_set(self, key: _TlsKey, data: Any) -> int:
+    def tls_set(self, key: TlsKey, data: Any) -> int:
         if key.freed:
             raise used_after_free("tls_set", "TLS key")
         try:
@@ -440,7 +325,7 @@ class CommonHost(HostOps, Generic[ThreadT]):
             return -1
         return 0
 
-    def tls_get(self, key: _TlsKey) -> Any:
+    def tls_get(self, key: TlsKey) -> Any:
         if key.freed:
             raise used_after_free("tls_get", "TLS key")
         return key.values.get(self._current())
@@ -453,7 +338,7 @@ class CommonHost(HostOps, Generic[ThreadT]):
         for key in list(self._keys):
             key.values.pop(thread, None)
 
-    def _run_destructor(self, key: _TlsKey, thread: ThreadT) -> bool:
+    def _run_destructor(self, key: TlsKey, thread: ThreadT) -> bool:
         if key.destructor is None or key.freed or key.values.get(thread) is None:
             return False
         value = key.values.pop(thread)
@@ -468,7 +353,7 @@ class CommonHost(HostOps, Generic[ThreadT]):
     # -- jump buffers
 
     def jmp_buf_set(self, jmp_buf: JmpBuf, fn: Callable[[], object]) -> int:
-        point = _JumpPoint(self._current())
+        point = JumpPoint(self._current())
         jmp_buf.token = point
         try:
             fn()
@@ -482,7 +367,7 @@ class CommonHost(HostOps, Generic[ThreadT]):
 
     def jmp_buf_longjmp(self, jmp_buf: JmpBuf, value: int) -> NoReturn:
         point = jmp_buf.token
-        if not isinstance(point, _JumpPoint) or not point.valid:
+        if not isinstance(point, JumpPoint) or not point.valid:
             raise HostMisuse(
                 "jmp_buf_longjmp: no jmp_buf_set() with this buffer is under way: it was never called, or its function "
                 "has returned. Jump only from within that function"
@@ -493,99 +378,6 @@ class CommonHost(HostOps, Generic[ThreadT]):
                 "the stack of another. Jump in the thread that called jmp_buf_set()"
             )
         raise LongJump(point, value or 1)
-
-    # -- memory
-
-    def mem_alloc(self, size: int) -> bytearray | None:
-        if size < 0:
-            raise negative("mem_alloc", "size", size)
-        try:
-            mem = bytearray(size)
-        except (MemoryError, OverflowError):
-            return None
-        self._memory[id(mem)] = mem
-        return mem
-
-    def mem_free(self, mem: bytearray) -> None:
-        if self._memory.pop(id(mem), None) is None:
-            raise HostMisuse(
-                "mem_free: this memory is not allocated: it was freed before, or mem_alloc() did not make it. "
-                "Free once what mem_alloc() returned"
-            )
-
-    # -- time
-
-    def time(self) -> int:
-        return monotonic_ns()
-
-    def timer_alloc(self, fn: Callable[[Any], None], arg: Any) -> OneShotTimer | None:
-        try:
-            return self._timers.alloc(fn, arg)
-        except MemoryError:
-            return None
-
-    def timer_set_oneshot(self, timer: OneShotTimer, delta_ns: int) -> int:
-        if timer.freed:
-            raise used_after_free("timer_set_oneshot", "timer")
-        if delta_ns < 0:
-            raise negative("timer_set_oneshot", "delta_ns", delta_ns)
-        return self._timers.arm(timer, delta_ns)
-
-    def timer_free(self, timer: OneShotTimer) -> None:
-        if timer.freed:
-            raise _freed_twice("timer_free", "timer")
-        self._timers.free(timer)
-
-    # -- console
-
-    def print(self, text: str) -> None:
-        if self._console is None:
-            sys.stdout.write(text)
-        else:
-            self._console(text)
-
-    def panic(self) -> NoReturn:
-        raise HostPanic("the kernel gave up (host operation panic()). What it printed before says why")
-
-    def _report(self, text: str) -> None:
-        """Print for a caller that must go on, even if the console is broken."""
-        try:
-            self.print(text)
-        except Exception:
-            sys.stderr.write(f"{text}(not on the console, which failed:)\n{traceback.format_exc()}")
-
-    def _report_exception(self, what: str) -> None:
-        self._report(f"{what}:\n{traceback.format_exc()}")
-
-    # -- idle
-
-    def idle_sleep(self, timeout_ns: int | None) -> None:
-        deadline_ns = None if timeout_ns is None else monotonic_ns() + timeout_ns
-        try:
-            while not self._doorbell.acquire(timeout=self._nap_s(deadline_ns)):
-                if deadline_ns is not None and monotonic_ns() >= deadline_ns:
-                    return
-        except BaseException:
-            # A signal handler raised, perhaps after the doorbell was heard: ring again, for the next sleep.
-            self.idle_wake()
-            raise
-
-    def _nap_s(self, deadline_ns: int | None = None) -> float:
-        """How long the calling thread may block at a time, in seconds."""
-        longest = SIGNAL_POLL_S if get_ident() == self._main_thread else threading.TIMEOUT_MAX
-        if deadline_ns is None:
-            return longest
-        return min(longest, max(0.0, (deadline_ns - monotonic_ns()) / 1e9))
-
-    def idle_wake(self) -> None:
-        # Most rings find the bell rung already; catching the error of each would cost more than a context switch.
-        if not self._doorbell.locked():
-            return
-        # suppress() would do the same in two Python calls more, in which another signal could arrive.
-        try:  # noqa: SIM105
-            self._doorbell.release()
-        except RuntimeError:
-            pass
 
     # -- exceptions that come while a thread waits
 

@@ -36,8 +36,8 @@ from typing import TYPE_CHECKING, Any
 from greenlet import GreenletExit, getcurrent, greenlet
 
 from lkl_green.errors import HostDeadlock, HostError, HostThreadExit
-from lkl_green.host.common import (
-    CommonHost,
+from lkl_green.host.common import CommonHost
+from lkl_green.host.objects import (
     HostThread,
     Semaphore,
     called_by_host_thread,
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
 
-    from lkl_green.host.common import Mutex
+    from lkl_green.host.objects import Mutex
 
 # How often a thread that blocks again while it is unwound is told to exit, before it is given up.
 UNWIND_TRIES = 8

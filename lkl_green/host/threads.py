@@ -27,7 +27,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from lkl_green.errors import HostError, HostThreadExit
-from lkl_green.host.common import CommonHost, HostThread, Mutex, Semaphore, not_held, relocked, used_after_free
+from lkl_green.host.common import CommonHost
+from lkl_green.host.objects import HostThread, Mutex, Semaphore, not_held, relocked, used_after_free
 
 if TYPE_CHECKING:
     from collections import deque

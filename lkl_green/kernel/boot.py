@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from lkl_green.host.clock import Clock, VirtualClock
 from lkl_green.host.greenlets import GreenletHost
+from lkl_green.host.ops import HostOps
 from lkl_green.host.threads import ThreadHost
 from lkl_green.kernel.kernel import Kernel
 from lkl_green.kernel.policy import FixedPriority, Policy
@@ -13,8 +14,6 @@ from lkl_green.kernel.printk import KERN_DEBUG
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from lkl_green.host.ops import HostOps
 
 HOSTS: dict[str, type[GreenletHost | ThreadHost]] = {"greenlet": GreenletHost, "thread": ThreadHost}
 SWITCHES = ("direct", "semaphore")
@@ -54,10 +53,11 @@ def lkl_start_kernel(
 
     Raises:
         ValueError: for arguments that do not fit together.
+        TypeError: for an init that cannot be called.
         OSError: ENOMEM if the host gives out; nothing is left allocated.
     """
     ops = HOSTS[host]() if isinstance(host, str) and host in HOSTS else host
-    if isinstance(ops, str):
+    if not isinstance(ops, HostOps):
         raise ValueError(f"host={host!r}: use 'greenlet', 'thread' or a HostOps object")
     if switch is None:
         switch = "semaphore" if ops.foreign_threads_run_kernel else "direct"
@@ -67,8 +67,14 @@ def lkl_start_kernel(
         raise ValueError("switch='direct' is greenlet.switch(): it needs host='greenlet'; OS threads use 'semaphore'")
     if on_oops not in ("panic", "kill"):
         raise ValueError(f"on_oops={on_oops!r}: use 'panic' or 'kill'")
-    if isinstance(clock, str) and clock not in ("monotonic", "virtual"):
+    if not isinstance(clock, Clock) and clock not in ("monotonic", "virtual"):
         raise ValueError(f"clock={clock!r}: use 'monotonic', 'virtual' or a Clock object")
+    if policy is not None and not isinstance(policy, Policy):
+        raise ValueError(f"policy={policy!r}: use a Policy object, such as FixedPriority()")
+    if init is not None and not callable(init):
+        raise TypeError(f"init={init!r}: pid 1 calls it, so it must be a function, or None")
+    if watchdog_s is not None and watchdog_s <= 0:
+        raise ValueError(f"watchdog_s={watchdog_s}: use a time in seconds above 0, or None for no watchdog")
     kernel = Kernel(
         ops,
         switch,

@@ -98,11 +98,12 @@ class CoreSyscalls:
         return child
 
     def sys_kill(self, pid: int, sig: int) -> None:
-        """Send a signal; ESRCH, EINVAL."""
+        """Send a signal, or with `sig` 0 only ask whether there is such a task; ESRCH, EINVAL."""
         task = self._kernel.pids.tasks.get(pid)
         if task is None:
             raise OSError(errno.ESRCH, f"no task {pid}")
-        self._kernel.signals.send_sig(sig, task)
+        if sig:
+            self._kernel.signals.send_sig(sig, task)
 
     def sys_reboot(self, magic1: int, magic2: int, command: int) -> None:
         """Halt; EINVAL for wrong magic numbers or an unknown command."""

@@ -68,11 +68,15 @@ class Exec:
             0; the caller then returns 0 from its thread function.
 
         Raises:
-            OSError: ENOENT if there is no such program; EINVAL in a user process, which calls `sys.execve()`.
+            OSError: ENOENT if there is no such program; EINVAL in a user process, which calls `sys.execve()`, and in a
+                kthread, which ends where its function does.
         """
         task = self._kernel.sched.current
         if not task.flags & PF_KTHREAD:
             raise OSError(errno.EINVAL, f"{task.comm}-{task.pid} is a user process already")
+        if task.kthread is not None:
+            who = f"{task.comm}-{task.pid}"
+            raise OSError(errno.EINVAL, f"{who} is a kthread: use kernel_thread(), or call_usermodehelper()")
         self._do_execve(task, path, argv, envp)
         return 0
 
@@ -121,6 +125,8 @@ class Exec:
             return 0 if code is None else int(code)
 
     def exit_to_user_mode(self, task: Task) -> None:
-        """On the way from the kernel to user mode: SIGKILL is deadly here."""
-        if task.signals and self._kernel.signals.fatal_signal_pending(task):
-            raise TaskExit(SIGKILL)
+        """On the way from the kernel to user mode: SIGKILL is deadly here, other signals are used up."""
+        if task.signals:
+            if self._kernel.signals.fatal_signal_pending(task):
+                raise TaskExit(SIGKILL)
+            task.signals = None  # there are no handlers; if it stayed pending, no later sleep could begin

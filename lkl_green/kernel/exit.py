@@ -20,6 +20,7 @@ from lkl_green.kernel.task import (
     EXIT_ZOMBIE,
     PF_EXITING,
     PF_REPARENTED,
+    TASK_DEAD,
     TASK_NEW,
     TASK_RUNNING,
     Task,
@@ -61,7 +62,7 @@ class Exits:
         if task.exit_signal:
             self._notify_parent(task)
         else:
-            self._release_task(task)
+            self.release_task(task)
         if task is kernel.init_task:
             kernel.init.exited(code)
         return sched.task_dead(task)
@@ -81,7 +82,7 @@ class Exits:
             task.exit_state = EXIT_ZOMBIE
             if self._parent_is_told(task):
                 return
-        self._release_task(task)
+        self.release_task(task)
 
     def _parent_is_told(self, zombie: Task) -> bool:
         """Wake a parent that waits; false if nobody will ever collect this one."""
@@ -104,9 +105,9 @@ class Exits:
             child.flags |= PF_REPARENTED
             init.children[child] = None
             if child.exit_state == EXIT_ZOMBIE and not self._parent_is_told(child):
-                self._release_task(child)
+                self.release_task(child)
 
-    def _release_task(self, task: Task) -> None:
+    def release_task(self, task: Task) -> None:
         """Take a task out of the family and the pid table (Linux: release_task())."""
         task.exit_state = EXIT_DEAD
         kernel = self._kernel
@@ -121,12 +122,13 @@ class Exits:
         """End a task that never ran: its function is not called (rule 97)."""
         sched = self._kernel.sched
         sched.policy.dequeue_task(task)
+        task.state = TASK_DEAD  # nobody who still knows it can wake it
         task.fn = task.arg = None
         task.flags |= PF_EXITING
         task.exit_code = -errno.EINTR
         if task.kthread is not None:
             task.kthread.thread_exits(task, -errno.EINTR)
-        self._release_task(task)
+        self.release_task(task)
         self._kernel.arch.release_thread(task)
 
     # -- waiting for children
@@ -164,7 +166,7 @@ class Exits:
         else:
             queue.wait_event_interruptible(look)
         child = found[0]
-        self._release_task(child)
+        self.release_task(child)
         return child.pid, child.exit_code
 
     @staticmethod

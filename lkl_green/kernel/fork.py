@@ -166,7 +166,7 @@ class Fork:
         if wake:
             sched.wake_up_new_task(task)
         if task.vfork_done is not None:
-            task.vfork_done.wait_for_completion()
+            _wait_for_vfork_done(task, task.vfork_done)
         return task
 
     # -- the newborn
@@ -193,6 +193,14 @@ class Fork:
         except BaseException as error:
             code = kernel.faults.task_died(task, error)
         return kernel.exits.exit_task(task, code)
+
+
+def _wait_for_vfork_done(child: Task, done: Completion) -> None:
+    """Wait until the child execs or exits; a parent that is killed does not (Linux: wait_for_vfork_done())."""
+    try:
+        done.wait_for_completion_killable()
+    except InterruptedError:
+        child.vfork_done = None
 
 
 def _bad_return(task: Task, fn: Callable[..., Any], result: Any) -> KernelBug:

@@ -7,7 +7,7 @@ caller gets the OSError.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from lkl_green.kernel.fork import do_exit
 from lkl_green.kernel.hosttask import HostTasks
@@ -64,7 +64,7 @@ class Init:
         for task in self._kernel.pids:
             self._kernel.exits.drop_unstarted(task)
 
-    def _kernel_init(self, _arg: object) -> int:
+    def _kernel_init(self, _arg: object) -> Any:
         """Thread function of pid 1; 0 if the application's function has become a user program."""
         kernel = self._kernel
         function, args = self._function, self._args
@@ -72,12 +72,13 @@ class Init:
             self._sleep_for_good()
         else:
             # A call with * is one more C stack frame, to be saved at every switch.
-            kernel.init_result = function(*args) if args else function()
+            result = function(*args) if args else function()
         if kernel.init_task.flags & PF_KTHREAD:
-            do_exit(kernel.init_result)
-        return 0
+            kernel.init_result = result
+            do_exit(result)
+        return result or 0  # with a program, the result of init is the program's exit code
 
-    def _sleep_for_good(self) -> None:
+    def _sleep_for_good(self) -> NoReturn:
         sched = self._kernel.sched
         while True:
             sched.current.state = TASK_IDLE

@@ -184,6 +184,8 @@ class Kernel:
         """
         from lkl_green.kernel.interrupt import sigint_leaves
 
+        if not self.halted:
+            self.loop.check_caller("run()")  # before the `try`: who may not run it must not halt it either
         try:
             with sigint_leaves(self.loop):
                 while not self.halted:
@@ -218,7 +220,14 @@ class Kernel:
         return self.host_tasks.syscall_of_foreign(nr, params)
 
     def new_thread_group_leader(self) -> None:
-        """Make the calling OS thread a process of its own in the kernel, before its first system call."""
+        """Make the calling OS thread a process of its own in the kernel, before its first system call.
+
+        Raises:
+            OSError: EBUSY after its first system call, ENOMEM if the host gives out.
+            KernelHalted: the kernel has halted.
+        """
+        if self.halted:
+            raise KernelHalted("new_thread_group_leader() on a kernel that has halted")
         self.host_tasks.new_thread_group_leader()
 
     def lkl_trigger_irq(self, irq: int) -> int:

@@ -82,6 +82,7 @@ class RunLoop:
         "_kernel",
         "_leave",
         "_limit",
+        "_next_tick",
         "_owner",
         "_posts",
         "_sched",
@@ -101,6 +102,7 @@ class RunLoop:
         self._clock_is_virtual = kernel.clock.is_virtual
         self._owner = get_ident()
         self._limit = NEVER
+        self._next_tick = POLL_POINTS
         self._deadline_ns = NEVER
         self.running = False
         # An exception that is the application's, not a task's: KeyboardInterrupt, SystemExit.
@@ -233,7 +235,9 @@ class RunLoop:
             if self._irq.raised:
                 sched.checkpoint = 0  # interrupts are disabled here: the next point of somebody else delivers them
         current = sched.current
-        sched.policy.task_tick(current)
+        if sched.points >= self._next_tick:  # what made us look early, an interrupt say, ends nobody's time slice
+            self._next_tick = sched.points + POLL_POINTS
+            sched.policy.task_tick(current)
         if sched.points >= self._limit or self._over_budget():
             sched.leave = True
         if sched.leave or sched.halting:

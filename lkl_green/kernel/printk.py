@@ -62,7 +62,14 @@ class Printk:
             record = LogRecord(level, now, line)
             self.records.append(record)
             if level < self.console_loglevel:
-                self._host.print(f"{record}\n")
+                self._show(record)
+
+    def _show(self, record: LogRecord) -> None:
+        """Print a record; a console that fails gets no more, as a log that raised would take down whoever logs."""
+        try:
+            self._host.print(f"{record}\n")
+        except Exception:
+            self.console_loglevel = 0
 
     def err(self, text: str) -> None:
         """Log an error."""

@@ -55,8 +55,11 @@ class Reboot:
         self._power_down()
 
     def _kill(self, task: Task) -> None:
-        """Drop a task that never ran; wake any other, to be raised TaskKilled in."""
+        """Drop a task that never ran, reap a zombie; wake any other, to be raised TaskKilled in."""
         kernel = self._kernel
+        if task.exit_state:  # its context has gone: it must not be woken
+            kernel.exits.release_task(task)
+            return
         outside = kernel.host_tasks.outside(task)
         if task.thread_flags & TIF_HOST_THREAD and outside:
             try:

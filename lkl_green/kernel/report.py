@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from dataclasses import dataclass
+from os.path import dirname, join
 from typing import TYPE_CHECKING
 
 from lkl_green.kernel.task import PF_NEWBORN, TASK_NOLOAD, TASK_RUNNING, Task, state_letter, state_name
@@ -65,12 +66,12 @@ class Reports:
         frame = None if task.flags & PF_NEWBORN else self._kernel.arch.stack_of(task)
         if frame is None:
             return head + "  (has not run)\n"
-        stack = [
-            entry
-            for entry in traceback.extract_stack(frame)
-            if "/lkl_green/arch/" not in entry.filename and "/lkl_green/host/" not in entry.filename
-        ]
-        return head + "".join(traceback.format_list(stack))
+        stack = traceback.extract_stack(frame)
+        # What is above is the host thread's affair, and a different one in each configuration.
+        first = next((number for number, entry in enumerate(stack) if entry.name == "ret_from_fork"), 0)
+        hidden = tuple(join(dirname(dirname(__file__)), layer) for layer in ("arch", "host"))
+        shown = [entry for entry in stack[first:] if not entry.filename.startswith(hidden)]
+        return head + "".join(traceback.format_list(shown))
 
     def stuck(self) -> list[Task]:
         """Sleeping tasks that only another task could wake: not service threads, not host tasks between calls.

@@ -1,8 +1,8 @@
 """Signals, as far as sleeping and dying go: no handlers, no masks, no queueing.
 
 A signal ends the interruptible sleep of the task it is sent to; SIGKILL ends a killable one, too, and takes a user
-process down when it next returns from the kernel. Kernel threads ignore signals unless they called `allow_signal()`,
-as in Linux.
+process down when it next returns from the kernel, where other signals are used up. Kernel threads ignore signals unless
+they called `allow_signal()`, as in Linux.
 """
 
 from __future__ import annotations

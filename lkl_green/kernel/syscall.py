@@ -145,7 +145,7 @@ class Sys:
         return buffer
 
     def kill(self, pid: int, sig: int) -> None:
-        """Send a signal. Raises OSError: ESRCH without such a task, EINVAL for a bad signal."""
+        """Send a signal; 0 only asks. Raises OSError: ESRCH without such a task, EINVAL for a bad signal."""
         self._call(NR_kill, pid, sig)
 
     def reboot(self, command: int = LINUX_REBOOT_CMD_POWER_OFF) -> None:

@@ -86,8 +86,11 @@ def call_usermodehelper(
         0, or the program's exit code with UMH_WAIT_PROC.
 
     Raises:
-        OSError: ENOENT if there is no such program (not with UMH_NO_WAIT), or what fork failed with.
+        OSError: ENOENT if there is no such program (not with UMH_NO_WAIT), EINVAL for another `wait`, or what fork
+            failed with.
     """
+    if wait not in (UMH_NO_WAIT, UMH_WAIT_EXEC, UMH_WAIT_PROC):
+        raise OSError(errno.EINVAL, f"wait={wait!r}: use UMH_NO_WAIT, UMH_WAIT_EXEC or UMH_WAIT_PROC")
     # Copied here, so that a mistake in them is the caller's to see.
     helper = _Helper(kernel, path, list(argv), dict(envp or {}), wait)
     kernel.kthreads.kthread_run(helper.work, name="kworker/u:umh")

@@ -3,24 +3,33 @@
 Switching is cooperative: a kernel thread that loops without ever reaching a scheduling point stops the kernel, the
 application and Ctrl-C with it. Another OS thread, that of a host timer, looks once a period whether scheduling points
 pass. If none did, it logs the task and the line it is at, and raises SoftLockup in it, which ends the task as an oops.
-Code that does not return to the interpreter (a long C call, `time.sleep`) gets the exception when it does.
+Code that does not return to the interpreter (a long C call, `time.sleep`) gets the exception when it does. Interrupt
+handlers and callbacks are watched, too, also those that swapper handles; while it handles none, it is the application,
+which may take its time.
+
+The exception must not hit anyone else. Writing to the console lets the other thread run, so whether it has yielded
+after all is looked at again: before the exception is set, and after, when it can still be taken back.
 """
 
 from __future__ import annotations
 
 import ctypes
+import errno
 import sys
 from _thread import get_ident
+from os.path import dirname, sep
 from typing import TYPE_CHECKING
 
 from lkl_green.errors import SoftLockup
 from lkl_green.kernel.printk import KERN_EMERG
+from lkl_green.kernel.task import HARDIRQ_MASK, SOFTIRQ_MASK
 
 if TYPE_CHECKING:
     from types import FrameType
 
     from lkl_green.host.ops import HostTimer
     from lkl_green.kernel.kernel import Kernel
+    from lkl_green.kernel.task import Task
 
 
 class Watchdog:
@@ -36,7 +45,7 @@ class Watchdog:
         self._period_ns = period_ns
         self._timer: HostTimer | None = None
         self._owner = get_ident()
-        self._seen: tuple[int, int] = (0, 0)
+        self._seen: tuple[int, ...] = ()
 
     def start(self) -> None:
         """Begin. Raises OSError(ENOMEM) if the host has no timer."""
@@ -46,8 +55,6 @@ class Watchdog:
         self._timer = host.timer_alloc(self._look, None)
         if self._timer is None or host.timer_set_oneshot(self._timer, self._period_ns):
             self.stop()
-            import errno
-
             raise OSError(errno.ENOMEM, "the host gave no timer for the watchdog")
 
     def stop(self) -> None:
@@ -58,35 +65,54 @@ class Watchdog:
 
     def _look(self, _arg: object) -> None:
         """In the host timer's thread, once a period."""
-        sched = self._kernel.sched
-        now = (sched.points, sched.nr_switches)
-        if now == self._seen and sched.current is not sched.swapper:
+        now = self._progress()
+        if now == self._seen and self._is_busy():
             self._bark()
         self._seen = now
         timer = self._timer
         if timer is not None:
             self._kernel.host.timer_set_oneshot(timer, self._period_ns or 0)
 
+    def _progress(self) -> tuple[int, ...]:
+        """What changes as long as the kernel does anything but run one piece of code."""
+        kernel = self._kernel
+        sched = kernel.sched
+        return sched.points, sched.nr_switches, kernel.irq.nr_irqs, sum(kernel.softirq.counts.values())
+
+    def _is_busy(self) -> bool:
+        sched = self._kernel.sched
+        return sched.current is not sched.swapper or _in_interrupt(sched.current)
+
     def _bark(self) -> None:
         kernel = self._kernel
         task = kernel.sched.current
-        ident = kernel.arch.os_thread_of(task)
+        ident = kernel.arch.os_thread_of(task) if task is not kernel.sched.swapper else self._owner
         frame = sys._current_frames().get(ident)
         where = _kernel_code_line(frame)
         seconds = (self._period_ns or 0) / 1e9
+        handler = "an interrupt handler or callback on top of " if _in_interrupt(task) else ""
         message = (
-            f"BUG: soft lockup - {task.comm}-{task.pid} has not reached a scheduling point for {seconds:g}s, "
+            f"BUG: soft lockup - {handler}{task.comm}-{task.pid} has not reached a scheduling point for {seconds:g}s, "
             f"at {where}; call cond_resched() in long computations"
         )
         kernel.printk.printk(message, KERN_EMERG)
         error = type("SoftLockup", (SoftLockup,), {"__init__": lambda self: SoftLockup.__init__(self, message)})
+        if self._progress() != self._seen:
+            return
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(error))
+        if self._progress() != self._seen:
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), None)
+
+
+def _in_interrupt(task: Task) -> bool:
+    return bool(task.preempt_count & (HARDIRQ_MASK | SOFTIRQ_MASK))
 
 
 def _kernel_code_line(frame: FrameType | None) -> str:
     """Where the task's own code is: the innermost line outside this package, else the innermost line."""
+    package = dirname(dirname(__file__)) + sep
     found = frame
-    while found is not None and "/lkl_green/" in found.f_code.co_filename and found.f_back is not None:
+    while found is not None and found.f_code.co_filename.startswith(package):
         found = found.f_back
     shown = found if found is not None else frame
     return "an unknown line" if shown is None else f"{shown.f_code.co_filename}:{shown.f_lineno}"

@@ -31,7 +31,7 @@ _HEADER = """\
 """
 
 # Readers split the fields of scheduler events at blanks and at "=", which a task's name may contain.
-_UNSAFE = str.maketrans(" =", "__")
+_UNSAFE = str.maketrans(" =\t\r\n", "_____")
 
 _WAKE = "comm=%s pid=%d prio=%d target_cpu=000"
 
@@ -82,7 +82,7 @@ def format_record(record: TraceRecord) -> str:
     fields = record.fields
     if record.event.startswith("sched_"):
         fields = tuple(field.translate(_UNSAFE) if isinstance(field, str) else field for field in fields)
-    text = FORMATS[record.event] % fields
+    text = (FORMATS[record.event] % fields).replace("\n", "_")
     return f"{comm:>16}-{record.pid:<7} [000] {_flags(record)} {seconds:5d}.{ns:09d}: {record.event}: {text}"
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import lkl_green.host.threads as threads_module
-from lkl_green.host.common import SIGNAL_POLL_S
+from lkl_green.host.services import SIGNAL_POLL_S
 from lkl_green.host.threads import UNWIND_TRIES, ThreadHost
 
 from .stories import PATIENCE_S, breathe, finish, in_os_thread, queue_up, settle, start, waiting

@@ -700,6 +700,23 @@ def test_unlock_irqrestore_lets_interrupts_in_before_it_lets_preempt(run, log):
     assert log == ["locked", "handler", "urgent", "over"]
 
 
+def test_an_interrupt_ends_nobody_s_time_slice(run, log):
+    """Whoever is interrupted goes on, though his equals wait."""
+
+    def init():
+        irq = my_line(lambda irq: log.append("handler"))
+        other = kthread_create(log.append, "other")
+        msleep(1)
+        wake_up_process(other)
+        for _ in range(5):
+            trigger(irq)
+            cond_resched()
+        log.append("init")
+
+    run(init)
+    assert log == ["handler"] * 5 + ["init"]
+
+
 # -- storms
 
 

@@ -180,7 +180,7 @@ def test_each_policy_traces_the_same_in_all_configurations(name):
     assert runs[0].trace.splitlines() == runs[1].trace.splitlines() == runs[2].trace.splitlines()
 
 
-def test_each_policy_gives_a_correct_run_and_most_of_them_another_one(run):
+def test_each_policy_gives_a_correct_run_and_not_all_the_same(run):
     results = {name: run(story, policy=policy()) for name, policy in POLICIES.items()}
     for result in results.values():
         assert sorted(item for item in result if item not in ("half", "interrupt")) == [
@@ -188,7 +188,7 @@ def test_each_policy_gives_a_correct_run_and_most_of_them_another_one(run):
         ]
         assert result.index("half") < result.index("interrupt")
     assert results["default"] == results["passed on"]
-    assert len({str(result) for result in results.values()}) >= 3
+    assert len({str(result) for result in results.values()}) >= 2
 
 
 def test_a_seed_repeats_its_run(boot):

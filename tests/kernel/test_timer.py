@@ -341,9 +341,10 @@ def test_rule_126_del_timer_sync_must_not_be_called_by_the_callback(boot, log):
         timer = Timer(callback)
         mod_timer(timer, ktime_get() + MS)
         msleep(5)
+        log.append(del_timer_sync(timer))
 
     boot(init).run()
-    assert log == [False, False, False, None]
+    assert log == [False, False, False, None, False]
 
 
 def test_rule_126_shutdown_forbids_arming(run, log):
@@ -371,9 +372,10 @@ def test_timers_of_one_moment_expire_in_the_order_of_arming(run, log):
         mod_timer(timers[1], due)  # moved: it is the last one now
         del_timer(timers[3])
         msleep(2)
+        log.append(len(current_kernel().timers))
 
     run(init)
-    assert log == ["a", "c", "e", "b"]
+    assert log == ["a", "c", "e", "b", 0]
 
 
 def test_a_callback_may_arm_its_timer_again(run, log):
@@ -407,6 +409,39 @@ def test_a_callback_may_arm_and_disarm_others(run, log):
     assert log == [True, False, "heir"]
 
 
+def test_a_callback_that_disarms_very_many_does_not_upset_the_order(run, log):
+    """The heap is rebuilt while it is being worked off."""
+
+    def init():
+        due = ktime_get() + MS
+        many = [Timer(lambda timer: log.append("never")) for _ in range(4 * _STALE_LIMIT)]
+
+        def callback(timer):
+            for other in many:
+                del_timer(other)
+
+        mod_timer(Timer(callback), due)
+        for timer in many:
+            mod_timer(timer, due + MS)
+        for name in "abc":
+            mod_timer(Timer(lambda timer, name=name: log.append(name)), due)
+        msleep(5)
+        assert len(current_kernel().timers) == 0
+
+    run(init)
+    assert log == ["a", "b", "c"]
+
+
+def test_idle_does_not_wait_for_a_timer_that_was_disarmed(kernel):
+    first, second = (Timer(lambda timer: None, kernel=kernel) for _ in range(2))
+    first.mod_timer(MS)
+    second.mod_timer(2 * MS)
+    first.del_timer()
+    assert kernel.lkl_run().next_event_ns == 2 * MS
+    second.del_timer()
+    assert kernel.lkl_run().next_event_ns is None
+
+
 def test_a_timer_in_the_past_fires_soon(run, log):
     def init():
         msleep(5)
@@ -437,14 +472,14 @@ def test_a_timer_that_is_always_due_stops_nobody(run, log):
 
 def test_a_timer_interrupts_a_task_at_its_scheduling_points(run, log):
     def init():
-        timer = Timer(lambda timer: log.append(current().comm))
+        timer = Timer(lambda timer: log.append((current().comm, ktime_get() - timer.expires_ns <= 2 * US)))
         mod_timer(timer, ktime_get() + 100 * US)
         while not log:
             ktime_get()
             cond_resched()
 
     run(init)
-    assert log == ["init"]
+    assert log == [("init", True)]
 
 
 def test_rule_72_a_busy_wait_with_cpu_relax_sees_a_timer(run, log):
