@@ -87,6 +87,8 @@ class Init:
     def exited(self, code: Any) -> None:
         """Pid 1 has ended; Linux panics, a library powers off."""
         kernel = self._kernel
-        if kernel.init_result is None and not kernel.halting:
+        if kernel.halting:
+            return
+        if kernel.init_result is None:
             kernel.init_result = code
         kernel.power_off()

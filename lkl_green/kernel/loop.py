@@ -183,6 +183,9 @@ class RunLoop:
         if kernel.panicked is not None:
             raise kernel.panicked
         kernel.reboot.halt()
+        if self.fatal is not None:
+            fatal, self.fatal = self.fatal, None
+            raise fatal
         return RunStatus(RunReason.HALTED, None)
 
     def _idle(self) -> RunStatus:

@@ -47,10 +47,10 @@ class Reboot:
         deadline = kernel.host.time() + int(self.timeout_s * 1e9)
         for task in kernel.pids:
             self._kill(task)
-        while kernel.host.time() < deadline:
+        while True:  # at least once, however short the timeout: every task gets the chance to end
             sched.leave = False
             sched.checkpoint = 0
-            if not sched.schedule_idle():
+            if not sched.schedule_idle() or kernel.host.time() >= deadline:
                 break
         self._power_down()
 

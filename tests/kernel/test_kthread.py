@@ -141,7 +141,7 @@ def test_rule_95_a_fork_that_fails_is_the_creators_error(run, log):
         ("plain", (), "plain"),
         ("migration/%d", (3,), "migration/3"),
         ("%s/%d", ("irq", 7, "not in the name"), "irq/7"),
-        ("100%%", (), "100%"),
+        ("100%%", (3,), "100%"),
         ("exactly15-chars", (), "exactly15-chars"),
         ("one-more-than-15", (), "one-more-than-1"),
         ("kworker/%d:a-long-name", (12,), "kworker/12:a-lo"),

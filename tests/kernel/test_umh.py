@@ -175,6 +175,21 @@ def test_nothing_is_left_behind(run, log, mode):
     assert log == ["ran"]
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_an_init_that_waits_for_its_children_does_not_get_helpers(run, log, mode):
+    def init():
+        with pytest.raises(ChildProcessError):
+            kernel_wait4()  # from now on, orphans that are zombies are kept for it
+        call_usermodehelper(register(lambda sys, argv, envp: log.append("ran")), wait=mode)
+        msleep(1)
+        with pytest.raises(ChildProcessError):
+            kernel_wait4()
+        return comms()
+
+    assert run(init) == ["init", "kthreadd", "ksoftirqd/0"]
+    assert log == ["ran"]
+
+
 def test_two_helpers_run_side_by_side(run, log):
     def main(sys, argv, envp):
         for _ in range(2):
