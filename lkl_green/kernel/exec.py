@@ -14,7 +14,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any
 
-from lkl_green.errors import ExecImage, TaskExit
+from lkl_green.errors import ExecImage, KernelBug, TaskExit
 from lkl_green.kernel.signal import SIGKILL
 from lkl_green.kernel.task import PF_KTHREAD, Task
 
@@ -122,6 +122,11 @@ class Exec:
                 code = regs.pc(sys, *regs.args)
             except ExecImage:
                 continue
+            except Exception as error:
+                # Init's end is the kernel's, and a bug of the kernel is not its caller's fault: both are oopses.
+                if task is self._kernel.init_task or isinstance(error, KernelBug):
+                    raise
+                return self._kernel.faults.user_fault(task, error)
             return 0 if code is None else int(code)
 
     def exit_to_user_mode(self, task: Task) -> None:

@@ -314,7 +314,7 @@ class HostTasks:
         """Run one call and answer it, whatever comes out of it."""
         host_task.request = None
         try:
-            request.answer(self._kernel.syscalls.dispatch(request.nr, *request.params))
+            request.answer(self._kernel.syscalls.dispatch(request.nr, request.params))
         except TaskKilled:
             request.answer(-errno.ESHUTDOWN)
             raise

@@ -211,7 +211,7 @@ class Kernel:
                     "BUG: lkl_syscall() in an interrupt handler or a timer callback, which is no task's; "
                     "wake a kernel thread that makes the call"
                 )
-            return self.syscalls.dispatch(nr, *params)
+            return self.syscalls.dispatch(nr, params)
         if self.halted:
             return -errno.ESHUTDOWN
         if get_ident() == self._owner:
@@ -261,7 +261,8 @@ class Kernel:
         if self.halted:
             return 0
         if self.arch.runs_current():
-            return self.syscalls.dispatch(NR_reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, LINUX_REBOOT_CMD_RESTART)
+            params = (LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, LINUX_REBOOT_CMD_RESTART)
+            return self.syscalls.dispatch(NR_reboot, params)
         self.reboot.timeout_s = timeout
         if self.loop.running and get_ident() == self._owner:  # an interrupt handler, or a signal handler
             self.power_off()

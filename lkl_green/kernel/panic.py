@@ -1,6 +1,7 @@
 """Oops and panic: what becomes of an exception that nobody caught (kernel/panic.c, rule 24a).
 
     Exception, SoftLockup        an oops: logged; the task is dead; with on_oops="panic" the kernel stops
+    the same, in a user program  logged; the process is dead; exit code SIGABRT
     TaskKilled                   the task was taken down; nothing to report
     KeyboardInterrupt and such   meant for the application: raised out of lkl_run(); the kernel stays usable
 
@@ -15,8 +16,8 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 from lkl_green.errors import KernelPanic, SoftLockup, TaskKilled, TaskUnwind
-from lkl_green.kernel.printk import KERN_EMERG
-from lkl_green.kernel.signal import SIGKILL
+from lkl_green.kernel.printk import KERN_EMERG, KERN_ERR
+from lkl_green.kernel.signal import SIGABRT, SIGKILL
 
 if TYPE_CHECKING:
     from lkl_green.kernel.kernel import Kernel
@@ -45,6 +46,13 @@ class Faults:
             # KeyboardInterrupt, SystemExit and their like are meant for the application.
             self._kernel.loop.interrupted(error)
         return -errno.EFAULT
+
+    def user_fault(self, task: Task, error: Exception) -> int:
+        """An exception left a user program: the process dies of it, and nothing else; its exit code, SIGABRT."""
+        printk = self._kernel.printk
+        printk.printk(f"{task.comm}[{task.pid}]: killed by {type(error).__name__}: {error}", KERN_ERR)
+        printk.printk("".join(traceback.format_exception(error)), KERN_ERR)
+        return SIGABRT
 
     def oops(self, task: Task, error: BaseException) -> None:
         """Log an exception that killed a task; with on_oops="panic", or in init, stop the kernel."""

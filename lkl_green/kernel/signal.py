@@ -16,6 +16,7 @@ from lkl_green.kernel.task import PF_KTHREAD, TASK_INTERRUPTIBLE, TASK_WAKEKILL,
 if TYPE_CHECKING:
     from lkl_green.kernel.kernel import Kernel
 
+SIGABRT = int(signal.SIGABRT)
 SIGKILL = int(signal.SIGKILL)
 SIGCHLD = int(signal.SIGCHLD)
 _NSIG = 64

@@ -50,6 +50,7 @@ class Syscalls:
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
+        self._sched = kernel.sched
         self.table: dict[int, Callable[..., Any]] = {}
         self.names: dict[int, str] = {}
         self.count = 0
@@ -61,10 +62,9 @@ class Syscalls:
         self.table[nr] = function
         self.names[nr] = name
 
-    def dispatch(self, nr: int, *params: Any) -> int:
+    def dispatch(self, nr: int, params: tuple[Any, ...]) -> int:
         """Run a call in the current task; a negative errno on failure, -ENOSYS for an unknown number (rule 52)."""
-        trace = self._kernel.sched.trace
-        if trace is not None:
+        if self._sched.trace is not None:
             return self._dispatch_traced(nr, params)
         try:
             result = self.table[nr](*params)
@@ -77,8 +77,7 @@ class Syscalls:
         return 0 if result is None else result
 
     def _dispatch_traced(self, nr: int, params: tuple[Any, ...]) -> int:
-        kernel = self._kernel
-        sched = kernel.sched
+        sched = self._sched
         if sched.trace is not None:
             shown = ", ".join(hex(param) if isinstance(param, int) else type(param).__name__ for param in params)
             sched.trace.emit("sys_enter", nr, shown)
@@ -169,7 +168,7 @@ class UserSys(Sys):
                 f"system call through the `sys` of {self._task!r} while {kernel.sched.current!r} runs: "
                 "each process uses the `sys` it was given"
             )
-        result = kernel.syscalls.dispatch(nr, *params)
+        result = kernel.syscalls.dispatch(nr, params)
         kernel.exec.exit_to_user_mode(self._task)
         kernel.sched.cond_resched()
         return result

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
+import signal
 
 import pytest
 from programs import run_program, start
 
-from lkl_green import Deadlock, KernelPanic
+from lkl_green import Deadlock, KernelBug, KernelPanic
 from lkl_green.kernel.task import EXIT_ZOMBIE
 from lkl_green.kernel.unistd import WNOHANG
 from lkl_green.linux import (
@@ -93,15 +94,25 @@ def test_finally_runs_on_the_way_out_and_except_exception_does_not(run, log):
     assert log == ["finally"]
 
 
-def test_an_exception_is_an_oops_with_efault_for_exit_code(run):
+def test_an_exception_kills_the_process_and_nothing_else(run):
     def main(sys):
         raise ValueError("on purpose")
 
     def init():
-        return run_program(main), "Oops: prog-4: ValueError: on purpose" in current_kernel().printk.text()
+        return run_program(main), "prog[4]: killed by ValueError: on purpose" in current_kernel().printk.text()
+
+    assert run(init) == (signal.SIGABRT, True)
+
+
+def test_a_bug_of_the_kernel_in_a_system_call_is_an_oops(run):
+    def main(sys):
+        raise KernelBug("BUG: on purpose")
+
+    def init():
+        return run_program(main), "Oops: prog-4: KernelBug" in current_kernel().printk.text()
 
     assert run(init, on_oops="kill") == (-errno.EFAULT, True)
-    with pytest.raises(KernelPanic, match="ValueError in prog-4"):
+    with pytest.raises(KernelPanic, match="KernelBug in prog-4"):
         run(init)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import inspect
+import signal
 
 import pytest
 from programs import PROG, run_program, start
@@ -755,3 +756,36 @@ def test_a_program_runs_the_same_in_all_configurations(parity):
     text = parity(init)
     assert text.count("sched_process_exec: filename=/bin/other pid=7 old_pid=7") == 1
     assert text.count("sched_process_exit") >= 5
+
+
+def test_an_exception_in_a_user_program_kills_its_process_only(run, log):
+    def careless(sys, argv, envp):
+        try:
+            raise ValueError("a bug of the program's")
+        finally:
+            log.append("unwound")
+
+    def spawn(_arg):
+        return kernel_execve("/bin/careless")
+
+    def init():
+        kernel = current_kernel()
+        kernel.register_program("/bin/careless", careless)
+        child = kernel.fork.kernel_thread(spawn, flags=SIGCHLD)
+        log.append(kernel_wait4(child.pid)[1])
+        log.append("ValueError: a bug of the program's" in kernel.printk.text())
+
+    run(init)
+    assert log == ["unwound", signal.SIGABRT, True]
+
+
+def test_an_exception_in_init_as_a_user_program_is_a_panic(run):
+    def careless(sys, argv, envp):
+        raise ValueError("a bug of the program's")
+
+    def init():
+        current_kernel().register_program("/sbin/init", careless)
+        return kernel_execve("/sbin/init")
+
+    with pytest.raises(KernelPanic, match="ValueError in init"):
+        run(init)

@@ -6,9 +6,9 @@ import threading
 from typing import Any
 
 import pytest
-from conftest import CONFIGURATIONS
 
 from lkl_green import KernelPanic, RunReason, RunStatus, lkl_start_kernel
+from lkl_green.compare.parity import CONFIGURATIONS
 from lkl_green.errors import Deadlock
 from lkl_green.linux import (
     SCHED_FIFO,
