@@ -17,6 +17,7 @@ from lkl_green.linux import (
     Mutex,
     current,
     current_kernel,
+    do_exit,
     kernel_thread,
     kthread_run,
     kthread_stop,
@@ -96,7 +97,7 @@ def test_stepped_in_turn_in_one_thread_each_runs_as_it_does_alone(start, one, tw
             kernel.pause(kernel.lkl_run())
             with pytest.raises(NoCurrentKernel):
                 current_kernel()
-    for kernel, name, log in zip(kernels, (one, two), logs):
+    for kernel, name, log in zip(kernels, (one, two), logs, strict=True):
         assert (kernel.init_result, log, text(kernel)) == alone[name]
 
 
@@ -139,9 +140,7 @@ def test_in_two_os_threads_each_runs_as_it_does_alone(start, one, two):
     for os_thread in os_threads:
         os_thread.join(PATIENCE_S)
         assert not os_thread.is_alive()
-    assert outcomes == {
-        place: (alone[name][0], alone[name][1], LiveObjects()) for place, name in enumerate((one, two))
-    }
+    assert outcomes == {place: (alone[name][0], alone[name][1], LiveObjects()) for place, name in enumerate((one, two))}
     assert place_of_run[0] != place_of_run[1]
 
 
@@ -195,17 +194,17 @@ def test_two_kernels_that_talk_through_the_application(start):
             msleep(1)
             box.append(number)
 
-    def consumer(gate, seen):
+    def consumer(seen):
         for _ in range(3):
             gate.wait_for_completion()
             seen.append(box.pop(0))
+        do_exit(0)
 
     box, seen = [], []
     one = start("direct", producer, box)
     two = start("threads")
     gate = Completion(two)
-    two.fork.kernel_thread(lambda _: consumer(gate, seen), name="consumer")
-    two.faults.on_oops = "kill"
+    two.fork.kernel_thread(consumer, seen, name="consumer")
     while not one.halted:
         one.pause(one.lkl_run())
         while box and len(seen) + gate.done < 3:
@@ -232,7 +231,7 @@ def test_a_kernel_thread_may_drive_another_kernel_of_the_same_os_thread(start, o
 
     def other():
         for turn in range(3):
-            log.append(turn)
+            log.append(("other", turn))
             yield_()
 
     def init():
@@ -247,7 +246,7 @@ def test_a_kernel_thread_may_drive_another_kernel_of_the_same_os_thread(start, o
     result = driver.run()
     assert (result, inner_log, text(driven)) == alone
     assert False not in log
-    assert [entry for entry in log if entry is not True] == [0, 1, 2]
+    assert [entry for entry in log if entry is not True] == [("other", turn) for turn in range(3)]
 
 
 @pytest.mark.parametrize("inner", CONFIGURATIONS)

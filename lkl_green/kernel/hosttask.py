@@ -218,7 +218,13 @@ class HostTasks:
 
     def take_posts(self) -> None:
         """Take in what foreign threads have left; at a named point of the kernel."""
+        if self._kernel.halting:  # the host tasks have their end before them, on threads of their own
+            self.refuse_all()
+            return
         posts = self.posts
+        if self._kernel.halting:
+            # The host tasks are being taken down, on other threads than their own: they must not be given calls.
+            self.refuse_all()
         while posts:
             post = posts.popleft()
             if post.request is None:
@@ -244,9 +250,8 @@ class HostTasks:
         host_task.request = request
         task = host_task.task
         assert task is not None
-        if (
-            task.waiting_for is OUTSIDE
-        ):  # else it is in a call that its caller left with an exception: this one comes next
+        # If not, it is in a call that its caller left with an exception, and finds this one next.
+        if task.waiting_for is OUTSIDE:
             task.waiting_for = None
             self._kernel.sched.wake_up_process(task)
 

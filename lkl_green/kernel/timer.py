@@ -259,9 +259,16 @@ class Timers:
         while clock.peek_ns() < end:
             if not clock.is_virtual:
                 continue
-            clock.advance_to(max(min(self.next_ns, end), clock.peek_ns()))
-            if self.next_ns <= end and not self._deliver_while_delaying():
+            now, due = clock.peek_ns(), self.next_ns
+            if due > now:
+                clock.advance_to(min(due, end))
+            if due <= end and not self._deliver_while_delaying():
                 clock.advance_to(end)
+            elif due <= now:
+                clock.now_ns()  # a callback that arms its timer for now must not keep now from passing
+        if self.next_ns <= clock.peek_ns():
+            self._kernel.sched.checkpoint = 0
+            self._kernel.irq.raise_local(self.irq)
 
     def _deliver_while_delaying(self) -> bool:
         """Expire what is due in the middle of a delay; False where interrupts are off and it has to wait."""

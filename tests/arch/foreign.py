@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lkl_green import Kernel
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lkl_green import Kernel
 
 PATIENCE_S = 10.0
 

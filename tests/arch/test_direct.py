@@ -24,7 +24,6 @@ from lkl_green.linux import (
     yield_,
 )
 
-
 # More in a soak test.
 GENERATIONS = int(os.environ.get("LKL_GREEN_GENERATIONS", "5000"))
 

@@ -506,7 +506,7 @@ def test_many_threads_have_the_cpu_one_at_a_time(host, cpu, log):
 
 @pytest.mark.parametrize("kind", sorted(HOSTS))
 def test_rule_25_the_cpu_is_free_exactly_while_the_application_runs_and_swapper_is_current(kind, log):
-    """LKL needs a host task as `current` whenever the CPU is free; here it is swapper, whose context is the caller's."""
+    """LKL needs a host task as `current` whenever the CPU is free; here it is swapper, the caller's own."""
 
     def look():
         cpu = kernel.arch.cpu

@@ -7,7 +7,7 @@ import errno
 import pytest
 from host.stories import in_os_thread
 
-from lkl_green import RunReason, RunUntil
+from lkl_green import RunReason
 from lkl_green.arch.base import TIF_HOST_THREAD, TIF_SCHED_JB
 from lkl_green.errors import KernelBug
 from lkl_green.host.ops import LiveObjects
@@ -461,4 +461,4 @@ def test_a_foreign_call_is_served_by_the_task_of_its_thread_on_every_host(boot):
     other.end()
     assert first == [4, 4]
     assert second == 5
-    assert in_os_thread(lambda: kernel.arch.runs_current()) is False
+    assert in_os_thread(kernel.arch.runs_current) is False

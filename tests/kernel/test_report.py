@@ -141,8 +141,8 @@ def test_stacks_are_the_same_in_all_configurations():
         return current_kernel().dump_stacks(), current_kernel().ps()
 
     texts = set()
-    for configuration in CONFIGURATIONS.values():
-        kernel = lkl_start_kernel(init, clock="virtual", loglevel=0, **configuration)
+    for where in CONFIGURATIONS:
+        kernel = lkl_start_kernel(init, clock="virtual", loglevel=0, host=where.host, switch=where.switch)
         texts.add(kernel.run())
     assert len(texts) == 1
     stacks, _ = texts.pop()
@@ -307,7 +307,10 @@ def test_statistics_are_the_same_in_all_configurations():
             task.kthread.exited.wait_for_completion()
         return current_kernel().statistics()
 
-    kernels = [lkl_start_kernel(init, clock="virtual", loglevel=0, **each) for each in CONFIGURATIONS.values()]
+    kernels = [
+        lkl_start_kernel(init, clock="virtual", loglevel=0, host=where.host, switch=where.switch)
+        for where in CONFIGURATIONS
+    ]
     results = [kernel.run() for kernel in kernels]
     assert results[0] == results[1] == results[2]
 
