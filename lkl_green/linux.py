@@ -22,7 +22,8 @@ from lkl_green.kernel import umh as _umh
 from lkl_green.kernel.completion import Completion
 from lkl_green.kernel.current import current_kernel
 from lkl_green.kernel.fork import CLONE_PARENT, CLONE_VFORK, do_exit
-from lkl_green.kernel.kthread_worker import KthreadDelayedWork, KthreadWork, KthreadWorker
+from lkl_green.kernel.kthread_work import KthreadDelayedWork, KthreadWork
+from lkl_green.kernel.kthread_worker import KthreadWorker
 from lkl_green.kernel.locking import Mutex, Semaphore, SpinLock
 from lkl_green.kernel.printk import (
     KERN_ALERT,
@@ -52,7 +53,8 @@ from lkl_green.kernel.task import (
 from lkl_green.kernel.timer import MAX_SCHEDULE_TIMEOUT, Timer
 from lkl_green.kernel.umh import UMH_NO_WAIT, UMH_WAIT_EXEC, UMH_WAIT_PROC
 from lkl_green.kernel.wait import WaitQueueHead
-from lkl_green.kernel.workqueue import DelayedWork, Work, Workqueue
+from lkl_green.kernel.work import DelayedWork, Work
+from lkl_green.kernel.workqueue import Workqueue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -19,8 +19,6 @@ from test_examples import run_command
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-# Written when there is something to say; then the links to it are checked like all others.
-PLANNED = {"performance.md", "conformance.md"}
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]+)(#[^)\s]*)?\)")
 
 
@@ -80,7 +78,7 @@ def test_commands_print_what_the_page_says(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=by_name)
 def test_links_lead_somewhere(page: Path) -> None:
     for target, _ in LINK.findall(page.read_text()):
-        assert (page.parent / target).exists() or Path(target).name in PLANNED, f"{page.name} links to {target}"
+        assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
 def test_readme_is_short_and_its_program_is_small() -> None:

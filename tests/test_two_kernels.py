@@ -334,6 +334,36 @@ def test_a_kernel_thread_may_make_a_system_call_of_another_kernel(start, outer):
     assert start(outer, init).run() == (4, 1, 4)
 
 
+@pytest.mark.parametrize(("outer", "inner"), PAIRS)
+def test_a_kernel_thread_may_call_a_kernel_that_another_os_thread_runs(start, outer, inner):
+    """It waits, and its own kernel with it; it comes back into its own kernel."""
+
+    def serve():
+        with lkl_start_kernel(None, loglevel=0, name="served", **CONFIGURATIONS[inner]) as kernel:
+            box.append(kernel)
+            ready.set()
+            while not enough.wait(0.001):
+                kernel.lkl_run()
+
+    def init():
+        here = current_kernel()
+        served = box[0]
+        tids = [served.lkl_syscall(NR_gettid), here.lkl_syscall(NR_gettid), served.lkl_syscall(NR_gettid)]
+        msleep(1)
+        return tids, current_kernel() is here
+
+    box, ready, enough = [], threading.Event(), threading.Event()
+    os_thread = threading.Thread(target=serve, daemon=True)
+    os_thread.start()
+    assert ready.wait(PATIENCE_S)
+    try:
+        assert start(outer, init).run() == ([4, 1, 4], True)
+    finally:
+        enough.set()
+        os_thread.join(PATIENCE_S)
+    assert not os_thread.is_alive()
+
+
 @pytest.mark.parametrize("outer", ["direct", "hosted"])
 def test_halting_another_kernel_from_a_kernel_thread(start, outer):
     def init():

@@ -30,6 +30,7 @@ from lkl_green.host.objects import (
 )
 from lkl_green.host.ops import JmpBuf, LiveObjects
 from lkl_green.host.services import HostServices
+from lkl_green.host.stacks import os_thread_frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -287,7 +288,7 @@ class CommonHost(HostServices, Generic[ThreadT]):
     def _os_thread_stack(self, tid: int) -> FrameType | None:
         for ident, thread in list(self._by_ident.items()):
             if thread.tid == tid and ident != get_ident():
-                return sys._current_frames().get(ident)
+                return os_thread_frame(ident)
         return None
 
     def gettid(self) -> int:

@@ -27,7 +27,6 @@ has to be kept in step with it.
 from __future__ import annotations
 
 import contextvars
-import sys
 import weakref
 from collections import deque
 from threading import get_ident
@@ -45,6 +44,7 @@ from lkl_green.host.objects import (
     relocked,
     used_after_free,
 )
+from lkl_green.host.stacks import os_thread_frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -243,7 +243,7 @@ class GreenletHost(CommonHost[GreenletThread]):
             return self._os_thread_stack(tid)
         running = contexts[0].gr_frame is None and bool(contexts[0])
         if running and self._owner is not None and self._owner != get_ident():
-            return sys._current_frames().get(self._owner)
+            return os_thread_frame(self._owner)
         return contexts[0].gr_frame
 
     def _make_thread(self, tid: int, adopted: bool) -> GreenletThread:

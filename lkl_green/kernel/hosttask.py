@@ -9,9 +9,10 @@ its first call, used again for later ones, gone when the OS thread has ended. Wh
   Elsewhere its call runs in a context of the host task's own, and the thread waits.
 
 The kernel sees the same either way: a task that sleeps uninterruptibly outside of calls, is woken for each, and sleeps
-again. A foreign call is *posted*, and taken in at the kernel's named points like an interrupt. So is the end of a
-foreign thread: its last words are left in the same box, and it does not wait for an answer, because whoever joins it
-may be the one who would have to run the kernel.
+again. No other wake-up ends that sleep, not even a stray one by somebody who waited for the task to say something in
+its last call: its OS thread is elsewhere, and the kernel would switch to nobody. A foreign call is *posted*, and taken
+in at the kernel's named points like an interrupt. So is the end of a foreign thread: its last words are left in the
+same box, and it does not wait for an answer, because whoever joins it may be the one who would have to run the kernel.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from lkl_green.errors import Deadlock, HostMisuse, TaskExit, TaskKilled, TaskUnw
 from lkl_green.kernel.current import running_here
 from lkl_green.kernel.fork import CLONE_FILES, CLONE_FS, CLONE_SIGHAND, CLONE_THREAD, CLONE_VM
 from lkl_green.kernel.loop import RunUntil
-from lkl_green.kernel.task import PF_NEWBORN, TASK_RUNNING, TASK_UNINTERRUPTIBLE
+from lkl_green.kernel.task import PF_NEWBORN, TASK_OUTSIDE, TASK_RUNNING
 
 if TYPE_CHECKING:
     from contextvars import Context
@@ -218,13 +219,11 @@ class HostTasks:
 
     def take_posts(self) -> None:
         """Take in what foreign threads have left; at a named point of the kernel."""
-        if self._kernel.halting:  # the host tasks have their end before them, on threads of their own
-            self.refuse_all()
-            return
         posts = self.posts
         if self._kernel.halting:
             # The host tasks are being taken down, on other threads than their own: they must not be given calls.
             self.refuse_all()
+            return
         while posts:
             post = posts.popleft()
             if post.request is None:
@@ -253,7 +252,7 @@ class HostTasks:
         # If not, it is in a call that its caller left with an exception, and finds this one next.
         if task.waiting_for is OUTSIDE:
             task.waiting_for = None
-            self._kernel.sched.wake_up_process(task)
+            self._kernel.sched.wake_up_state(task, TASK_OUTSIDE)
 
     def _new_host_task(self, host_task: HostTask, tid: int, context: Context) -> None:
         """A thread of init, or a process of its own, that sleeps outside the kernel (rules 50, 51)."""
@@ -274,7 +273,7 @@ class HostTasks:
             task.tid = tid
             task.flags &= ~PF_NEWBORN  # it begins in the middle of its OS thread's life, not in ret_from_fork
         task.waiting_for = OUTSIDE
-        task.state = TASK_UNINTERRUPTIBLE
+        task.state = TASK_OUTSIDE
         host_task.task = task
 
     def _end(self, host_task: HostTask) -> None:
@@ -289,7 +288,7 @@ class HostTasks:
         except OSError:
             self._kernel.printk.warn(f"{task.comm}-{task.pid} stays until halt: no host thread for it to exit on")
             return
-        self._kernel.sched.wake_up_process(task)
+        self._kernel.sched.wake_up_state(task, TASK_OUTSIDE)
 
     def outside(self, task: Task) -> bool:
         """Whether a task is a host task between two calls."""
@@ -308,7 +307,7 @@ class HostTasks:
                     self._run(host_task, request)
                     continue
                 task.waiting_for = OUTSIDE
-                task.state = TASK_UNINTERRUPTIBLE
+                task.state = TASK_OUTSIDE
                 sched.schedule()
                 task.state = TASK_RUNNING
             raise TaskExit(0)
@@ -337,7 +336,7 @@ class HostTasks:
         request = host_task.request
         assert task is not None
         assert request is not None
-        running_here.kernel = kernel
+        outer, running_here.kernel = running_here.kernel, kernel  # the caller may be a kernel thread of another kernel
         try:
             kernel.sched.schedule_tail()
             self._run(host_task, request)
@@ -348,9 +347,12 @@ class HostTasks:
             self._died(host_task)
             return kernel.exits.exit_task(task, kernel.faults.task_died(task, error))
         finally:
-            running_here.kernel = None
+            running_here.kernel = outer
+        if task.killed:  # and the call swallowed it
+            self._died(host_task)
+            return kernel.exits.exit_task(task, -errno.ESHUTDOWN)
         task.waiting_for = OUTSIDE
-        task.state = TASK_UNINTERRUPTIBLE
+        task.state = TASK_OUTSIDE
         return None
 
     # -- the end

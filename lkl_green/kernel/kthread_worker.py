@@ -3,17 +3,11 @@
 Against a work queue: the thread is the user's own, who may give it a priority; works run strictly in order, one at a
 time; and nothing replaces the thread.
 
-A work is pending while it waits for its time or on the list. It is off the list when its function is called, and the
-worker does not look at it again afterwards, so that the function may dispose of it, or queue it anew (rule 107).
-
-*Flushing.* Linux puts a marker, a work that completes something, directly behind the flushed work (rule 111). Here the
-marker is kept with that queueing of the work, which is the same place, because nothing can come between them; and the
-list needs no insertion in the middle. A marker ends with the run that it waits for, by an exception as well, or with
-the cancelling of that queueing. `kthread_flush_worker()` queues a marker that is a work, at the end of the list.
-
 *The end of the thread.* It stops only when it is asked to, and before it takes more work (rule 108). What is left then,
 or when a work's exception took the thread along, can never run: it is dropped with a warning, and its flushers go on.
 In Linux they would wait for ever.
+
+Completing a marker may switch to its waiter, so preemption is disabled where Linux holds the worker's lock.
 """
 
 from __future__ import annotations
@@ -23,106 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from lkl_green.errors import KernelBug
 from lkl_green.kernel.completion import Completion
-from lkl_green.kernel.current import current_kernel
+from lkl_green.kernel.kthread_work import KthreadDelayedWork, KthreadWork
 from lkl_green.kernel.task import TASK_IDLE, TASK_RUNNING
-from lkl_green.kernel.timer import Timer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from lkl_green.kernel.kernel import Kernel
     from lkl_green.kernel.task import Task
-
-
-class KthreadWork:
-    """A function for a kthread worker to run (Linux: `struct kthread_work`).
-
-    Args:
-        func: called as `func(work)`.
-        kernel: the kernel it belongs to; the current one if left out.
-        name: shown in reports; the function's if left out.
-
-    Fields that only the worker writes:
-
-    Attributes:
-        pending: queued, or waiting for its time, and not yet running for it.
-        canceling: how many tasks cancel it at present; it cannot be queued meanwhile.
-        markers: what to complete when the pending run has ended.
-        worker: on which it was queued last; one work belongs to one worker.
-    """
-
-    __slots__ = ("__weakref__", "_kernel", "canceling", "func", "markers", "name", "pending", "worker")
-
-    def __init__(self, func: Callable[..., object], kernel: Kernel | None = None, name: str = "") -> None:
-        self._kernel = kernel if kernel is not None else current_kernel()
-        self.func = func
-        self.name: str = name or getattr(func, "__name__", type(func).__name__)
-        self.pending = False
-        self.canceling = 0
-        self.markers: list[Completion] = []
-        self.worker: KthreadWorker | None = None
-
-    def flush_work(self) -> None:
-        """Wait until it is neither queued, as of now, nor running (rule 111). Raises KernelBug from the work itself."""
-        worker = self.worker
-        if worker is None:
-            return
-        self._check_not_own("kthread_flush_work")
-        markers = worker.markers_of(self)
-        if markers is not None:
-            done = Completion(self._kernel, f"flush of work {self.name}")
-            markers.append(done)
-            done.wait_for_completion()
-
-    def cancel_work_sync(self) -> bool:
-        """Take it off its queue, and wait for the end of a run that has begun; whether it was pending (rule 110).
-
-        When this returns, the work is neither pending nor running, even if it queues itself. Raises KernelBug from the
-        work itself.
-        """
-        worker = self.worker
-        if worker is None:
-            return False
-        self._check_not_own("kthread_cancel_work_sync")
-        self.canceling += 1
-        try:
-            was_pending = worker.cancel(self)
-            self.flush_work()
-        finally:
-            self.canceling -= 1
-        return was_pending
-
-    def _check_not_own(self, what: str) -> None:
-        worker = self.worker
-        if worker is not None and worker.current_work is self and worker.task is self._kernel.sched.current:
-            raise KernelBug(f"BUG: {what}() of {self!r} from its own function would wait for itself")
-
-    def __repr__(self) -> str:
-        where = "" if self.worker is None else f" on {self.worker.name}"
-        running = " running" if self.worker is not None and self.worker.current_work is self else ""
-        state = " pending" if self.pending else "" if running else " idle"
-        return f"<{type(self).__name__} {self.name}{running}{state}{where}>"
-
-
-class KthreadDelayedWork(KthreadWork):
-    """A work that is queued when some time has passed (Linux: `struct kthread_delayed_work`).
-
-    Args:
-        func: called as `func(work)`.
-        kernel: the kernel it belongs to; the current one if left out.
-        name: shown in reports; the function's if left out.
-    """
-
-    __slots__ = ("timer",)
-
-    def __init__(self, func: Callable[..., object], kernel: Kernel | None = None, name: str = "") -> None:
-        super().__init__(func, kernel, name)
-        self.timer = Timer(self.kthread_delayed_work_timer_fn, self._kernel, self.name)
-
-    def kthread_delayed_work_timer_fn(self, _timer: Timer) -> None:
-        """The time has passed."""
-        assert self.worker is not None
-        self.worker.expired(self)
 
 
 class KthreadWorker:
@@ -157,13 +57,7 @@ class KthreadWorker:
         """Queue it when `delay_ns` have passed, at once for 0; False if it is pending or being cancelled (rule 109)."""
         if not self._may_queue(dwork):
             return False
-        if delay_ns <= 0:
-            self._insert(dwork)
-            return True
-        dwork.pending = True
-        dwork.worker = self
-        self._delayed[dwork] = None
-        dwork.timer.mod_timer_in(delay_ns)
+        self._start(dwork, delay_ns)
         return True
 
     def mod_delayed_work(self, dwork: KthreadDelayedWork, delay_ns: int) -> bool:
@@ -172,14 +66,34 @@ class KthreadWorker:
         While it is being cancelled it is not pending and is not queued: the other one wins (rule 109). Linux since 5.14
         says True then, for callers who count references.
         """
-        was_pending = dwork.worker is not None and dwork.worker.cancel(dwork)
-        self.queue_delayed_work(dwork, delay_ns)
+        sched = self._sched
+        if sched.listener is not None:
+            sched.listener("kthread_mod_delayed_work", dwork)
+        sched.preempt_disable()
+        try:
+            was_pending = dwork.worker is not None and dwork.worker.cancel(dwork)
+            if self._accepts(dwork):
+                self._start(dwork, delay_ns)
+        finally:
+            sched.preempt_enable()
         return was_pending
+
+    def _start(self, dwork: KthreadDelayedWork, delay_ns: int) -> None:
+        if delay_ns <= 0:
+            self._insert(dwork)
+            return
+        dwork.pending = True
+        dwork.worker = self
+        self._delayed[dwork] = None
+        dwork.timer.mod_timer_in(delay_ns)
 
     def _may_queue(self, work: KthreadWork) -> bool:
         sched = self._sched
         if sched.listener is not None:
             sched.listener("kthread_queue_work", work)
+        return self._accepts(work)
+
+    def _accepts(self, work: KthreadWork) -> bool:
         if work.pending or work.canceling:
             return False
         if self.task is None:
@@ -190,7 +104,7 @@ class KthreadWorker:
         return True
 
     def _insert(self, work: KthreadWork) -> None:
-        """Put it at the end of the list; a worker that is busy will come to it by itself."""
+        """Put it at the end of the list; a worker that is busy will come to it by itself. May switch."""
         work.pending = True
         work.worker = self
         self._work_list[work] = None
@@ -208,19 +122,18 @@ class KthreadWorker:
         """Take a work off the list, or stop its timer; whether it was pending."""
         if not work.pending:
             return False
+        sched = self._sched
+        sched.preempt_disable()
         work.pending = False
         self._work_list.pop(work, None)
         if isinstance(work, KthreadDelayedWork):
             work.timer.del_timer()
             self._delayed.pop(work, None)
-        self._complete(work)
-        return True
-
-    @staticmethod
-    def _complete(work: KthreadWork) -> None:
         markers, work.markers = work.markers, []
         for marker in markers:
             marker.complete()
+        sched.preempt_enable()
+        return True
 
     def markers_of(self, work: KthreadWork) -> list[Completion] | None:
         """Where a marker for the end of the last queueing of `work` goes; None if it is neither queued nor running."""
@@ -230,9 +143,12 @@ class KthreadWorker:
 
     def flush_worker(self) -> None:
         """Wait until everything queued before has been run. Raises KernelBug from one of the worker's own works."""
+        sched = self._sched
+        if sched.listener is not None:
+            sched.listener("kthread_flush_worker", self)
         if self.task is None:
             return
-        if self.task is self._sched.current:
+        if self.task is sched.current:
             raise KernelBug(f"BUG: kthread_flush_worker() of {self.name} from its own work would wait for itself")
         marker = KthreadWork(_nothing, self._kernel, "flush")
         done = Completion(self._kernel, f"flush of kthread worker {self.name}")
@@ -299,8 +215,10 @@ class KthreadWorker:
         names = [work.name for work in left if work.func is not _nothing]
         if names and not self._kernel.halting:
             self._kernel.printk.warn(f"kthread worker {self.name} ends with works queued: {', '.join(names)}")
+        self._sched.preempt_disable()
         for work in left:
             self.cancel(work)
+        self._sched.preempt_enable()
 
     def __repr__(self) -> str:
         what = "ended" if self.task is None else "idle" if self.current_work is None else f"runs {self.current_work!r}"

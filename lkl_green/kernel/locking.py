@@ -59,6 +59,8 @@ class Semaphore(SimpleWaitQueue):
             return
         # The common sleep stands here in full: it is the hand-off that every producer and consumer pays for.
         task = sched.current
+        if task.preempt_count:
+            sched.might_sleep()
         waiters = self._waiters
         if waiters is None:
             waiters = self._waiters = deque()

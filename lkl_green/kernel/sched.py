@@ -205,7 +205,11 @@ class Scheduler:
         return SchedulingWhileAtomic(f"BUG: scheduling while atomic: {prev.comm}/{prev.pid}: {why}")
 
     def might_sleep(self) -> None:
-        """Raises SchedulingWhileAtomic where sleeping is forbidden, even if it is not needed (Linux: might_sleep())."""
+        """Raises SchedulingWhileAtomic where sleeping is forbidden, even if it is not needed (Linux: might_sleep()).
+
+        Primitives that keep state in the task call this before they touch it: in an interrupt handler the task is
+        somebody else, who may be on its way to sleep elsewhere.
+        """
         if self.current.preempt_count:
             raise self._scheduling_while_atomic(self.current)
 

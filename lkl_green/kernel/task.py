@@ -31,6 +31,7 @@ TASK_WAKEKILL = 0x100
 TASK_NOLOAD = 0x400
 TASK_NEW = 0x800
 TASK_PREEMPTED = 0x1000  # ours, in saved_state only: the task did not give up the CPU of itself
+TASK_OUTSIDE = 0x2000  # ours: a host task between two calls; whoever still knows it and wakes it must not run it
 TASK_KILLABLE = TASK_WAKEKILL | TASK_UNINTERRUPTIBLE
 TASK_IDLE = TASK_UNINTERRUPTIBLE | TASK_NOLOAD
 TASK_NORMAL = TASK_INTERRUPTIBLE | TASK_UNINTERRUPTIBLE
@@ -73,9 +74,17 @@ _STATE_NAMES = {
     TASK_KILLABLE: "KILLABLE",
     TASK_IDLE: "IDLE",
     TASK_NEW: "NEW",
+    TASK_OUTSIDE: "UNINTERRUPTIBLE",
     EXIT_ZOMBIE: "ZOMBIE",
     EXIT_DEAD: "DEAD",
 }
+
+_STATE_LETTERS = (
+    (TASK_INTERRUPTIBLE, "S"),
+    (TASK_UNINTERRUPTIBLE | TASK_OUTSIDE, "D"),
+    (TASK_PARKED, "P"),
+    (TASK_DEAD, "X"),
+)
 
 
 def state_name(state: int) -> str:
@@ -90,8 +99,8 @@ def state_letter(task: Task) -> str:
     state = task.state
     if state & TASK_NOLOAD:
         return "I"
-    for bit, letter in ((TASK_INTERRUPTIBLE, "S"), (TASK_UNINTERRUPTIBLE, "D"), (TASK_PARKED, "P"), (TASK_DEAD, "X")):
-        if state & bit:
+    for bits, letter in _STATE_LETTERS:
+        if state & bits:
             return letter
     return "R"
 

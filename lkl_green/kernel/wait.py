@@ -23,7 +23,14 @@ import errno
 from typing import TYPE_CHECKING
 
 from lkl_green.kernel.current import current_kernel
-from lkl_green.kernel.task import TASK_INTERRUPTIBLE, TASK_KILLABLE, TASK_NORMAL, TASK_RUNNING, TASK_UNINTERRUPTIBLE
+from lkl_green.kernel.task import (
+    SOFTIRQ_OFFSET,
+    TASK_INTERRUPTIBLE,
+    TASK_KILLABLE,
+    TASK_NORMAL,
+    TASK_RUNNING,
+    TASK_UNINTERRUPTIBLE,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,6 +60,8 @@ class WaitQueueHead:
     def prepare_to_wait(self, state: int = TASK_UNINTERRUPTIBLE, exclusive: bool = False) -> None:
         """Queue the current task, if it is not, and set its state; test the condition after this."""
         task = self._kernel.sched.current
+        if task.preempt_count >= SOFTIRQ_OFFSET:
+            self._kernel.sched.might_sleep()
         (self._exclusive if exclusive else self._waiters)[task] = None
         task.waiting_for = self
         task.state = state

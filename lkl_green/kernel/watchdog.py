@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import sys
 from _thread import get_ident
 from os.path import dirname, sep
 from typing import TYPE_CHECKING
 
 from lkl_green.errors import SoftLockup
+from lkl_green.host.stacks import os_thread_frame
 from lkl_green.kernel.printk import KERN_EMERG
 from lkl_green.kernel.task import HARDIRQ_MASK, SOFTIRQ_MASK
 
@@ -87,7 +87,7 @@ class Watchdog:
         kernel = self._kernel
         task = kernel.sched.current
         ident = kernel.arch.os_thread_of(task) if task is not kernel.sched.swapper else self._owner
-        frame = sys._current_frames().get(ident)
+        frame = os_thread_frame(ident)
         where = _kernel_code_line(frame)
         seconds = (self._period_ns or 0) / 1e9
         handler = "an interrupt handler or callback on top of " if _in_interrupt(task) else ""

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from lkl_green.kernel.completion import Completion
     from lkl_green.kernel.kernel import Kernel
     from lkl_green.kernel.task import Task
-    from lkl_green.kernel.workqueue import Work, Workqueue
+    from lkl_green.kernel.work import Work
+    from lkl_green.kernel.workqueue import Workqueue
 
 MAX_IDLE_WORKERS = 4
 CREATE_RETRIES = 10
@@ -187,11 +188,13 @@ class WorkerPool:
             error.add_note(f"Workqueue: {wq.name} {work.name}")
             raise
         finally:
+            sched.preempt_disable()
             flushers, worker.flushers = worker.flushers, []
             work.worker = worker.work = worker.wq = None
             wq.work_done(color)
             for flusher in flushers:
                 flusher.complete()
+            sched.preempt_enable()
 
     def _check_released(self, task: Task, work: Work) -> None:
         """What a work takes it must give back; the next one would sleep with it, or not be able to."""

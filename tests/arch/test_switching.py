@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 
 import pytest
+from greenlet import greenlet
 from host.stories import in_os_thread
 
 from lkl_green import RunReason
@@ -12,7 +13,7 @@ from lkl_green.arch.base import TIF_HOST_THREAD, TIF_SCHED_JB
 from lkl_green.errors import KernelBug
 from lkl_green.host.ops import LiveObjects
 from lkl_green.kernel.sched import Scheduler
-from lkl_green.kernel.task import FORK_PREEMPT_COUNT, TASK_UNINTERRUPTIBLE
+from lkl_green.kernel.task import FORK_PREEMPT_COUNT, TASK_OUTSIDE, state_letter
 from lkl_green.kernel.unistd import NR_getpid, NR_gettid
 from lkl_green.linux import (
     Completion,
@@ -374,7 +375,8 @@ def test_rule_37_a_host_task_outside_the_kernel_sleeps_uninterruptibly_and_is_on
     kernel = threads_kernel
     foreign.syscall(NR_getpid)
     task = kernel.pids.tasks[4]
-    assert task.state == TASK_UNINTERRUPTIBLE
+    assert task.state == TASK_OUTSIDE
+    assert state_letter(task) == "D"
     assert kernel.sched.policy.nr_running == 0
     assert kernel.host_tasks.outside(task)
 
@@ -462,3 +464,24 @@ def test_a_foreign_call_is_served_by_the_task_of_its_thread_on_every_host(boot):
     assert first == [4, 4]
     assert second == 5
     assert in_os_thread(kernel.arch.runs_current) is False
+
+
+def test_the_application_may_boot_run_call_and_halt_from_another_greenlet_each_time(boot, log):
+    def init():
+        for turn in range(3):
+            log.append(turn)
+            msleep(1)
+        Completion().wait_for_completion()
+
+    def in_a_greenlet(fn):
+        box = []
+        context = greenlet(lambda: box.append(fn()))
+        context.switch()
+        assert context.dead
+        return box[0]
+
+    kernel = in_a_greenlet(lambda: boot(init, open_ended=True))
+    while len(log) < 3:
+        in_a_greenlet(lambda: kernel.pause(kernel.lkl_run()))
+    assert [in_a_greenlet(lambda: kernel.lkl_syscall(NR_gettid)) for _ in range(2)] == [4, 4]
+    assert in_a_greenlet(kernel.lkl_sys_halt) == 0

@@ -192,15 +192,7 @@ def queue(seed: int) -> None:
     def producer() -> None:
         for _ in range(25):
             items.append(next(numbers))
-            match chance.randrange(4):
-                case 0:
-                    wait.wake_up()
-                case 1:
-                    kernel.lkl_trigger_irq(irq)
-                case 2:
-                    Timer(lambda timer: wait.wake_up()).mod_timer_in(chance.randrange(1, 5000))
-                case 3:
-                    soft.schedule()
+            chance.choice(wakers)()
             if chance.random() < 0.3:
                 schedule()
 
@@ -229,6 +221,12 @@ def queue(seed: int) -> None:
     soft = tasklet(wait.wake_up)
     irq = kernel.lkl_get_free_irq("dev")
     request_irq(irq, lambda irq: wait.wake_up(), "dev")
+    wakers = [
+        wait.wake_up,
+        lambda: kernel.lkl_trigger_irq(irq),
+        lambda: Timer(lambda timer: wait.wake_up()).mod_timer_in(chance.randrange(1, 5000)),
+        soft.schedule,
+    ]
     items: list[int] = []
     consumed: list[int] = []
     total = 75
@@ -309,18 +307,20 @@ def raw_sleepers(seed: int) -> None:
     assert len(received) == 20 * senders
 
 
+def served() -> str:
+    """A kthread that does nothing but what it is asked to."""
+    while not kthread_should_stop():
+        if kthread_should_park():
+            kthread_parkme()
+        set_current_state(TASK_INTERRUPTIBLE)
+        if not kthread_should_stop() and not kthread_should_park():
+            schedule()
+        set_current_state(TASK_RUNNING)
+    return "served"
+
+
 def lives(seed: int) -> None:
     """Kthreads are parked, unparked and stopped; children are born, die and are collected; nothing is left."""
-
-    def served() -> str:
-        while not kthread_should_stop():
-            if kthread_should_park():
-                kthread_parkme()
-            set_current_state(TASK_INTERRUPTIBLE)
-            if not kthread_should_stop() and not kthread_should_park():
-                schedule()
-            set_current_state(TASK_RUNNING)
-        return "served"
 
     def master() -> None:
         for _ in range(4):

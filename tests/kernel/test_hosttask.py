@@ -15,7 +15,7 @@ from arch.foreign import ForeignThread, run_until
 
 from lkl_green import Deadlock, FaultyHost, GreenletHost, RunReason, ThreadHost
 from lkl_green.errors import KernelPanic
-from lkl_green.kernel.task import TASK_UNINTERRUPTIBLE
+from lkl_green.kernel.task import TASK_OUTSIDE, state_letter
 from lkl_green.kernel.unistd import (
     LINUX_REBOOT_CMD_RESTART,
     LINUX_REBOOT_MAGIC1,
@@ -525,19 +525,13 @@ def test_rule_61_an_idle_kernel_does_not_spin(boot):
 def test_rule_62_the_kernel_never_sleeps_on_the_host_by_itself(boot, monkeypatch, log):
     """What Johannes Berg asked for: the application has full control of idle."""
 
-    def init():
-        msleep(1)
-        return "done"
-
-    kernel = boot(init, clock="monotonic")
+    kernel = boot(lambda: msleep(10**6), clock="monotonic")
     monkeypatch.setattr(kernel.host, "idle_sleep", log.append)
     status = kernel.lkl_run()
     assert status.reason is RunReason.IDLE
     assert log == []
     kernel.pause(status)
     assert len(log) == 1
-    monkeypatch.undo()
-    assert kernel.run() == "done"
 
 
 def test_rule_63_the_whole_loop_of_an_application_is_run_and_pause(boot, log):
@@ -556,6 +550,59 @@ def test_rule_37_a_host_task_outside_the_kernel_sleeps_in_every_configuration(ke
     caller.syscall(NR_getpid)
     kernel.lkl_run()
     task = kernel.pids.tasks[4]
-    assert task.state == TASK_UNINTERRUPTIBLE
+    assert task.state == TASK_OUTSIDE
+    assert state_letter(task) == "D"
     assert kernel.host_tasks.outside(task)
     assert kernel.sched.policy.nr_running == 0
+
+
+@pytest.mark.parametrize("what", ["calls", "ends"])
+@pytest.mark.parametrize("known", [False, True], ids=["first call", "later call"])
+def test_a_thread_that_calls_or_ends_while_the_kernel_halts(boot, what, known):
+    """Its host task is being taken down, on another thread than its own; it must not get it back."""
+
+    def init():
+        try:
+            msleep(10**6)
+        finally:
+            foreign.start(kernel.lkl_syscall, NR_getpid) if what == "calls" else foreign.end()
+            while what == "calls" and not kernel.host_tasks.posts:
+                pass
+            yield_()
+
+    kernel = boot(init, clock="monotonic")
+    foreign = ForeignThread(kernel)
+    kernel.lkl_run()
+    if known:
+        assert foreign.syscall(NR_gettid) == 4
+    assert kernel.lkl_sys_halt() == 0
+    if what == "calls":
+        assert foreign.result() == -errno.ESHUTDOWN
+    foreign.end()
+    assert len(kernel.pids) == 0
+
+
+def test_a_stray_wake_up_does_not_switch_to_a_thread_that_is_elsewhere(kernel, caller, log):
+    """A waker that is late finds the task outside the kernel, where nobody stands who could run it."""
+    kernel.syscalls.install(NR_OURS, "ours", lambda: log.append(current()))
+    caller.syscall(NR_OURS)
+    kernel.lkl_run()
+    assert kernel.sched.wake_up_process(log[0]) is False
+    assert kernel.lkl_run().reason is RunReason.IDLE
+    assert caller.syscall(NR_gettid) == log[0].pid
+
+
+def test_a_call_that_swallows_the_halt_ends_all_the_same(kernel, foreign):
+    def ours():
+        try:
+            msleep(10**6)
+        except BaseException:
+            return 5
+
+    kernel.syscalls.install(NR_OURS, "ours", ours)
+    foreign.start(kernel.lkl_syscall, NR_OURS)
+    run_until(kernel, lambda: host_tasks(kernel))
+    kernel.lkl_run()
+    assert kernel.lkl_sys_halt() == 0
+    assert foreign.result() == 5
+    assert len(kernel.pids) == 0
