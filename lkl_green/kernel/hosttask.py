@@ -78,13 +78,14 @@ class Request:
 class HostTask:
     """An OS thread's side of its host task: the value under its TLS key."""
 
-    __slots__ = ("borrowed", "ended", "new_group", "request", "task")
+    __slots__ = ("borrowed", "ended", "new_group", "request", "serving", "task")
 
     def __init__(self, borrowed: bool, new_group: bool) -> None:
         self.borrowed = borrowed
         self.new_group = new_group
         self.ended = False
         self.request: Request | None = None
+        self.serving: Request | None = None
         self.task: Task | None = None
 
 
@@ -112,6 +113,7 @@ class HostTasks:
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
         self.posts: deque[_Post] = deque()
+        self._alive: dict[HostTask, None] = {}
         self._id = 0
         self._of_owner: HostTask | None = None
         key = kernel.host.tls_alloc(self._thread_ends)
@@ -275,6 +277,7 @@ class HostTasks:
         task.waiting_for = OUTSIDE
         task.state = TASK_OUTSIDE
         host_task.task = task
+        self._alive[host_task] = None
 
     def _end(self, host_task: HostTask) -> None:
         """The OS thread of a host task has ended: let the task exit."""
@@ -316,7 +319,7 @@ class HostTasks:
 
     def _run(self, host_task: HostTask, request: Request) -> None:
         """Run one call and answer it, whatever comes out of it."""
-        host_task.request = None
+        host_task.request, host_task.serving = None, request
         try:
             request.answer(self._kernel.syscalls.dispatch(request.nr, request.params))
         except TaskKilled:
@@ -328,6 +331,7 @@ class HostTasks:
         except BaseException as error:
             # A mistake in the caller's arguments is the caller's to see; the host task lives on.
             request.answer(-errno.EFAULT, error)
+        host_task.serving = None
 
     def _run_borrowed(self, host_task: HostTask) -> Task | None:
         """One call on the caller's own OS thread; the task to run next if the host task was taken down in it."""
@@ -360,9 +364,11 @@ class HostTasks:
     def _died(self, host_task: HostTask) -> None:
         """The task is gone: its OS thread gets another one if it calls again, and an answer if it waits."""
         host_task.task = None
-        request, host_task.request = host_task.request, None
-        if request is not None:
-            request.answer(-errno.ESHUTDOWN)
+        self._alive.pop(host_task, None)
+        for request in (host_task.request, host_task.serving):
+            if request is not None and not request.done:
+                request.answer(-errno.ESHUTDOWN)
+        host_task.request = host_task.serving = None
 
     def dropped(self, task: Task) -> None:
         """A task is dropped that never ran; if it is a host task, its OS thread waits for its first call."""
@@ -381,6 +387,8 @@ class HostTasks:
             post.accepted.release()
 
     def cleanup(self) -> None:
-        """Give the TLS key back."""
+        """Answer whoever still waits, even for a task that did not end, and give the TLS key back."""
         self.refuse_all()
+        for host_task in list(self._alive):
+            self._died(host_task)
         self._kernel.host.tls_free(self._key)

@@ -54,12 +54,13 @@ class Policy(ABC):
 class FixedPriority(Policy):
     """SCHED_FIFO and SCHED_RR by priority, above round-robin SCHED_NORMAL."""
 
-    __slots__ = ("_bitmap", "_normal", "_real_time", "_sched")
+    __slots__ = ("_bitmap", "_expired", "_normal", "_real_time", "_sched")
 
     def __init__(self) -> None:
         self._normal: deque[Task] = deque()
         self._real_time: dict[int, deque[Task]] = {}
         self._bitmap = 0
+        self._expired: Task | None = None  # whose time slice has ended
         self._sched: Scheduler | None = None
 
     def attach(self, sched: Scheduler) -> None:
@@ -80,21 +81,22 @@ class FixedPriority(Policy):
     def enqueue_task(self, task: Task, preempted: bool = False) -> None:
         """Append to the queue of the task's priority.
 
-        A real-time task that was preempted by a more important one keeps its place at the head, and so does SCHED_FIFO
-        whenever it was preempted. SCHED_RR whose time slice has ended goes to the end.
+        A task that was preempted, by a more important one or by the application, keeps its place at the head unless its
+        time slice has ended: how the application cuts up its calls of `lkl_run()` is not to change who comes next.
         """
         prio = task.prio
         if prio >= MAX_RT_PRIO:
-            self._normal.append(task)
-            return
-        queue = self._real_time.setdefault(prio, deque())
-        if preempted and (task.policy == SCHED_FIFO or self._bitmap & (1 << prio) - 1):
+            queue = self._normal
+        else:
+            queue = self._real_time.setdefault(prio, deque())
+            self._bitmap |= 1 << prio
+            if self._sched is not None:
+                self._sched.fifo = None
+        if preempted and task is not self._expired:
             queue.appendleft(task)
         else:
             queue.append(task)
-        self._bitmap |= 1 << prio
-        if self._sched is not None:
-            self._sched.fifo = None
+        self._expired = None
 
     def dequeue_task(self, task: Task) -> bool:
         """Remove from the queue of the task's priority."""
@@ -123,8 +125,10 @@ class FixedPriority(Policy):
 
     def task_tick(self, task: Task) -> None:
         """End the slice of a round-robin task if another one of its priority waits."""
+        self._expired = None
         if task.policy == SCHED_FIFO:
             return
         queue = self._normal if task.prio >= MAX_RT_PRIO else self._real_time.get(task.prio)
         if queue:
             task.need_resched = True
+            self._expired = task

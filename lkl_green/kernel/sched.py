@@ -164,7 +164,6 @@ class Scheduler:
         """Pick at a checkpoint, or where the policy has to be asked; `prev` itself if it is to go on."""
         if self.points >= self.checkpoint:
             self.at_checkpoint()
-        preempted = prev.need_resched
         prev.need_resched = False
         if prev.killed:
             self._raise_killed(prev)
@@ -176,7 +175,7 @@ class Scheduler:
             self.misses += 1
             return prev
         else:
-            policy.enqueue_task(prev, preempted)
+            policy.enqueue_task(prev, prev.saved_state != TASK_RUNNING)
         next = None if self.leave else policy.pick_next_task()
         if next is prev:
             self.misses += 1
@@ -279,6 +278,8 @@ class Scheduler:
     def _wake_preempted(self, task: Task, states: int) -> bool:
         if not task.saved_state & states:
             return False
+        if self.trace is not None:
+            self.trace.sched_waking(task)
         task.saved_state = TASK_RUNNING
         return True
 

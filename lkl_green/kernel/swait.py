@@ -47,6 +47,8 @@ class SimpleWaitQueue:
         self._waiters: deque[Task] | None = None
 
     def _queue(self, task: Task) -> None:
+        if task.preempt_count:
+            self._sched.might_sleep()
         if self._waiters is None:
             self._waiters = deque()
         self._waiters.append(task)

@@ -146,6 +146,7 @@ class WaitQueueHead:
             sched.listener("wait", self)
         if condition():
             return max(timeout_ns or 1, 1)
+        sched.might_sleep()
         try:
             while True:
                 self.prepare_to_wait(state, exclusive)

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from lkl_green import Kernel
 
 PATIENCE_S = 10.0
+# A thread that calls without a pause keeps the kernel from ever being idle.
+SLICE = 100
 
 
 class ForeignThread:
@@ -49,7 +51,7 @@ class ForeignThread:
             if self._done.wait(0.001):
                 break
             if not self._kernel.halted:
-                self._kernel.lkl_run()
+                self._kernel.lkl_run(max_switches=SLICE)
         assert not self.busy, "the call never returned"
         if isinstance(self._result, BaseException):
             raise self._result
@@ -76,6 +78,6 @@ def run_until(kernel: Kernel, condition: Callable[[], object]) -> None:
     for _ in range(int(PATIENCE_S * 1000)):
         if condition():
             return
-        kernel.lkl_run()
+        kernel.lkl_run(max_switches=SLICE)
         threading.Event().wait(0.001)
     raise AssertionError("it did not come to this")

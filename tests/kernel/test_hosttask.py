@@ -13,7 +13,7 @@ import weakref
 import pytest
 from arch.foreign import ForeignThread, run_until
 
-from lkl_green import Deadlock, FaultyHost, GreenletHost, RunReason, ThreadHost
+from lkl_green import Deadlock, FaultyHost, GreenletHost, HaltTimeout, RunReason, ThreadHost, lkl_start_kernel
 from lkl_green.errors import KernelPanic
 from lkl_green.kernel.task import TASK_OUTSIDE, state_letter
 from lkl_green.kernel.unistd import (
@@ -606,3 +606,29 @@ def test_a_call_that_swallows_the_halt_ends_all_the_same(kernel, foreign):
     assert kernel.lkl_sys_halt() == 0
     assert foreign.result() == 5
     assert len(kernel.pids) == 0
+
+
+@pytest.mark.parametrize("name", ["direct", "hosted"])
+def test_a_call_that_swallows_the_halt_for_ever_is_given_up_and_its_caller_told(name):
+    """Where the call runs on the caller's own OS thread, that thread is lost with it."""
+
+    def ours():
+        while True:
+            try:
+                msleep(10**6)
+            except BaseException:
+                log.append("swallowed")
+
+    log = []
+    switch = {"direct": "direct", "hosted": "semaphore"}[name]
+    kernel = lkl_start_kernel(None, loglevel=0, host=GreenletHost(console=log.append), switch=switch)
+    kernel.syscalls.install(NR_OURS, "ours", ours)
+    foreign = ForeignThread(kernel)
+    foreign.start(kernel.lkl_syscall, NR_OURS)
+    run_until(kernel, lambda: host_tasks(kernel))
+    kernel.lkl_run()
+    with pytest.raises(HaltTimeout, match="host0-4"):
+        kernel.lkl_sys_halt()
+    assert foreign.result() == -errno.ESHUTDOWN
+    foreign.end()
+    assert log.count("swallowed") > 5

@@ -22,6 +22,7 @@ from lkl_green.linux import (
     Semaphore,
     SpinLock,
     Timer,
+    WaitQueueHead,
     allow_signal,
     current,
     current_kernel,
@@ -576,6 +577,47 @@ def test_nested_sections_add_up(sections):
 
     with lkl_start_kernel(init, clock="virtual", loglevel=0) as kernel:
         assert kernel.run()
+
+
+# -- a handler that breaks the rules
+
+
+FORBIDDEN: dict[str, Callable[[], object]] = {
+    "down": lambda: Semaphore(0).down(),
+    "down_timeout": lambda: Semaphore(0).down_timeout(5),
+    "wait_for_completion": lambda: Completion().wait_for_completion(),
+    "wait_for_completion_timeout": lambda: Completion().wait_for_completion_timeout(5),
+    "wait_event": lambda: WaitQueueHead().wait_event(lambda: False),
+    "wait_event_timeout": lambda: WaitQueueHead().wait_event_timeout(lambda: False, 5),
+    "prepare_to_wait": lambda: WaitQueueHead().prepare_to_wait(),
+    "mutex": lambda: Mutex().lock(),
+    "msleep": lambda: msleep(1),
+    "schedule": schedule,
+}
+
+
+@pytest.mark.parametrize("forbidden", FORBIDDEN)
+def test_a_handler_that_sleeps_does_not_make_the_interrupted_sleeper_believe_it_was_served(run, log, forbidden):
+    """The handler's `current` is a task that is on its way to sleep on a semaphore, and must stay so."""
+
+    def init():
+        def victim():
+            kernel.lkl_trigger_irq(irq)
+            semaphore.down()
+            log.append("served")
+
+        kernel, semaphore = current_kernel(), Semaphore(0)
+        irq = kernel.lkl_get_free_irq("dev")
+        request_irq(irq, lambda irq: FORBIDDEN[forbidden](), "dev")
+        kthread_run(victim)
+        msleep(1)
+        log.append(kernel.printk.tainted)
+        semaphore.up()
+        msleep(1)
+        return semaphore.count
+
+    assert run(init, on_oops="kill") == 0
+    assert log == [1, "served"]
 
 
 # -- a model of the semaphore

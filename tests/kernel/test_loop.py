@@ -12,6 +12,8 @@ from lkl_green import Deadlock, KernelHalted, KernelPanic, RunReason, RunUntil, 
 from lkl_green.kernel.sched import POLL_POINTS
 from lkl_green.linux import (
     SCHED_FIFO,
+    SCHED_NORMAL,
+    SCHED_RR,
     TASK_IDLE,
     TASK_INTERRUPTIBLE,
     Completion,
@@ -451,6 +453,33 @@ def test_max_switches_bounds_a_call_and_changes_nothing_else(boot, log, limit):
         calls += 1
     assert log == whole
     assert calls >= 9 // limit
+
+
+@pytest.mark.parametrize("how", [{"until": RunUntil.SWITCH}, {"max_switches": 1}, {"max_switches": 3}])
+@pytest.mark.parametrize("point", [schedule, cond_resched])
+@pytest.mark.parametrize("policy", [SCHED_NORMAL, SCHED_FIFO, SCHED_RR])
+def test_how_the_application_cuts_its_calls_does_not_change_who_comes_next(boot, policy, point, how):
+    """Being left is no yield and no preemption by another task, as long as the time slice lasts."""
+
+    def init(log):
+        def worker(name):
+            for step in range(50):
+                log.append(f"{name}{step}")
+                point()
+
+        tasks = [kthread_create(worker, name) for name in "ab"]
+        sched_setscheduler(current(), SCHED_FIFO, 50)
+        for task in tasks:
+            sched_setscheduler(task, policy, 7 if policy else 0)
+            wake_up_process(task)
+        msleep(1)
+
+    whole: list[str] = []
+    boot(init, whole).run()
+    stepped: list[str] = []
+    run_in_steps(boot(init, stepped), **how)
+    assert len(whole) == 100
+    assert stepped == whole
 
 
 def test_max_switches_0_does_nothing(boot, log):

@@ -307,9 +307,9 @@ class Model:
         self.tasks: list[Task] = []
         self.shown = True
 
-    def enqueue(self, task: Task, preempted: bool) -> None:
-        outranked = any(other.prio < task.prio for other in self.tasks)
-        first = preempted and (task.policy == SCHED_FIFO or (task.policy == SCHED_RR and outranked))
+    def enqueue(self, task: Task, preempted: bool, ticked: bool) -> None:
+        expired = ticked and task.policy != SCHED_FIFO and any(other.prio == task.prio for other in self.tasks)
+        first = preempted and not expired
         place = [other.prio < task.prio if first else other.prio <= task.prio for other in self.tasks]
         self.tasks.insert(place.index(False) if False in place else len(place), task)
         self.shown = self.shown and task.policy == SCHED_NORMAL
@@ -325,6 +325,7 @@ OPERATIONS = st.one_of(
         st.just("enqueue"),
         st.sampled_from([SCHED_NORMAL, SCHED_FIFO, SCHED_RR]),
         st.sampled_from([1, 2, 50, 99]),
+        st.booleans(),
         st.booleans(),
     ),
     st.tuples(st.just("pick")),
@@ -342,9 +343,11 @@ def test_the_default_policy_is_a_total_order(operations):
     policy.attach(sched)  # type: ignore[arg-type]
     for operation in operations:
         match operation:
-            case ("enqueue", kind, prio, preempted):
+            case ("enqueue", kind, prio, preempted, ticked):
                 task = queued_task(kind, prio)
-                model.enqueue(task, preempted)
+                model.enqueue(task, preempted, ticked)
+                if ticked:
+                    policy.task_tick(task)
                 policy.enqueue_task(task, preempted)
             case ("pick",):
                 assert policy.pick_next_task() is model.pick()

@@ -673,8 +673,8 @@ def test_fifo_runs_until_it_sleeps_and_rr_shares_among_equals(run, log):
     assert log[4:] == ["2a", "2b", "2a", "2b"]
 
 
-@pytest.mark.parametrize("policy", [SCHED_FIFO, SCHED_RR])
-def test_a_preempted_real_time_task_keeps_its_place(run, log, policy):
+@pytest.mark.parametrize("policy", [SCHED_FIFO, SCHED_RR, SCHED_NORMAL])
+def test_a_preempted_task_keeps_its_place(run, log, policy):
     """Who is preempted by somebody more important goes on before its equals."""
 
     def init():
@@ -690,8 +690,8 @@ def test_a_preempted_real_time_task_keeps_its_place(run, log, policy):
         done = Completion()
         start(urgent, policy=SCHED_FIFO, prio=50)
         tasks = [
-            asleep(first, policy=policy, prio=10),
-            asleep(log.append, "second", policy=policy, prio=10),
+            asleep(first, policy=policy, prio=10 if policy else 0),
+            asleep(log.append, "second", policy=policy, prio=10 if policy else 0),
         ]
         sched_setscheduler(current(), SCHED_FIFO, 60)
         for task in tasks:

@@ -13,6 +13,7 @@ from lkl_green.kernel.tracepoint import Accounting, TraceRecord
 from lkl_green.linux import (
     SCHED_FIFO,
     SIGCHLD,
+    TASK_INTERRUPTIBLE,
     Completion,
     Mutex,
     SpinLock,
@@ -44,6 +45,7 @@ from lkl_green.linux import (
     sched_setscheduler,
     schedule,
     schedule_work,
+    set_current_state,
     tasklet,
     wake_up_process,
 )
@@ -383,8 +385,6 @@ def test_a_wake_up_is_written_in_the_context_of_who_wakes(boot):
         irq = kernel.lkl_get_free_irq("dev")
         request_irq(irq, lambda irq: wake_up_process(task), "dev")
         msleep(1)
-        from lkl_green.linux import TASK_INTERRUPTIBLE, set_current_state
-
         set_current_state(TASK_INTERRUPTIBLE)
         kernel.lkl_trigger_irq(irq)
         schedule()
@@ -394,6 +394,25 @@ def test_a_wake_up_is_written_in_the_context_of_who_wakes(boot):
     assert (by_timer.pid, by_timer.preempt_count & SOFTIRQ_OFFSET) == (0, SOFTIRQ_OFFSET)
     assert (by_irq.pid, by_irq.preempt_count) == (1, HARDIRQ_OFFSET)
     assert by_irq.irqs_disabled
+
+
+def test_waking_a_task_that_was_preempted_on_its_way_to_sleep_is_a_wake_up_too(boot):
+    def init():
+        def urgent():
+            done.wait_for_completion()
+            assert wake_up_process(task)
+
+        task, done = current(), Completion()
+        rt = kthread_create(urgent, name="urgent")
+        sched_setscheduler(rt, SCHED_FIFO, 1)
+        wake_up_process(rt)
+        set_current_state(TASK_INTERRUPTIBLE)
+        done.complete()
+        schedule()
+
+    records = records_of(boot, init)
+    wakings = [(record.comm, record.fields[0]) for record in events(records, "sched_waking")]
+    assert wakings[wakings.index(("urgent", "init")) - 1] == ("init", "urgent")
 
 
 def test_births_execs_and_deaths(boot, log):
