@@ -126,7 +126,7 @@ class KThreads:
             task.waiting_for = _FIRST_WAKE_UP
             request.task = task
             if request.failed is not None:
-                kernel.sched.wake_up_process(task)
+                kernel.sched.try_to_wake_up(task)
         done.complete()
 
     def _run_kthread(self, _arg: object) -> Any:
@@ -163,7 +163,7 @@ class KThreads:
         done = request.done
         assert done is not None
         self._requests.append(request)
-        kernel.sched.wake_up_process(self.kthreadd)
+        kernel.sched.try_to_wake_up(self.kthreadd)
         try:
             done.wait_for_completion_killable()
         except InterruptedError:
@@ -193,7 +193,7 @@ class KThreads:
         request.context = None
         request.failed = failed
         self._requests.append(request)
-        self._kernel.sched.wake_up_process(self.kthreadd)
+        self._kernel.sched.try_to_wake_up(self.kthreadd)
 
     # -- stopping
 

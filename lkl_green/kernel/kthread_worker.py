@@ -109,7 +109,7 @@ class KthreadWorker:
         work.worker = self
         self._work_list[work] = None
         if self.current_work is None and self.task is not None:
-            self._sched.wake_up_process(self.task)
+            self._sched.try_to_wake_up(self.task)
 
     def expired(self, dwork: KthreadDelayedWork) -> None:
         """The time of a delayed work has come."""

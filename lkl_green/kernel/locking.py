@@ -108,7 +108,7 @@ class Semaphore(SimpleWaitQueue):
         if waiters:
             task = waiters.popleft()
             task.waiting_for = None
-            sched.wake_up_process(task)
+            sched.try_to_wake_up(task)
         else:
             self.count += 1
 

@@ -251,6 +251,10 @@ class Scheduler:
         """
         if self.listener is not None:
             self.listener("wake", task)
+        return self.try_to_wake_up(task)
+
+    def try_to_wake_up(self, task: Task) -> bool:
+        """`wake_up_process` as part of a primitive, whose own scheduling point has been announced."""
         if not task.state & TASK_NORMAL:
             return self._wake_preempted(task, TASK_NORMAL)
         if self.trace is not None:

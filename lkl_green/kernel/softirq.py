@@ -127,7 +127,7 @@ class Softirqs:
 
     def _wakeup_softirqd(self) -> None:
         if self.ksoftirqd is not None:
-            self._kernel.sched.wake_up_process(self.ksoftirqd)
+            self._kernel.sched.try_to_wake_up(self.ksoftirqd)
 
     def run_ksoftirqd(self, _arg: object) -> None:
         """Thread function of ksoftirqd."""

@@ -59,7 +59,7 @@ class SimpleWaitQueue:
         assert self._waiters is not None
         task = self._waiters.popleft()
         task.waiting_for = None
-        self._sched.wake_up_process(task)
+        self._sched.try_to_wake_up(task)
         return task
 
     def _pass_on(self) -> None:

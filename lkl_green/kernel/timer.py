@@ -226,7 +226,7 @@ class Timers:
             return 0
 
         def process_timeout(_timer: Timer) -> None:
-            sched.wake_up_process(task)
+            sched.try_to_wake_up(task)
 
         timer = Timer(process_timeout, self._kernel, task.comm)
         expires = self.now_ns() + timeout_ns

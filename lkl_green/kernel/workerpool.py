@@ -109,7 +109,7 @@ class WorkerPool:
         if not self._list or self._kernel.halting:
             return
         if self._idle:
-            self._sched.wake_up_process(self._idle[-1].task)
+            self._sched.try_to_wake_up(self._idle[-1].task)
         elif not self._creating and not self._retry.pending:
             self._create_worker()
 
