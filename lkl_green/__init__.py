@@ -9,6 +9,7 @@ from lkl_green.arch.lkl_cpu import LKL_CPU_IN_SHUTDOWN as LKL_CPU_IN_SHUTDOWN
 from lkl_green.arch.lkl_cpu import LKL_CPU_IN_USE as LKL_CPU_IN_USE
 from lkl_green.arch.lkl_cpu import LKL_CPU_LOCKED as LKL_CPU_LOCKED
 from lkl_green.arch.lkl_cpu import LKL_CPU_MAX_THREAD as LKL_CPU_MAX_THREAD
+from lkl_green.boot import lkl_start_kernel as lkl_start_kernel
 from lkl_green.errors import Deadlock as Deadlock
 from lkl_green.errors import HaltTimeout as HaltTimeout
 from lkl_green.errors import KernelBug as KernelBug
@@ -22,7 +23,6 @@ from lkl_green.host.faulty import FaultyHost as FaultyHost
 from lkl_green.host.greenlets import GreenletHost as GreenletHost
 from lkl_green.host.ops import HostOps as HostOps
 from lkl_green.host.threads import ThreadHost as ThreadHost
-from lkl_green.kernel.boot import lkl_start_kernel as lkl_start_kernel
 from lkl_green.kernel.kernel import Kernel as Kernel
 from lkl_green.kernel.loop import RunReason as RunReason
 from lkl_green.kernel.loop import RunStatus as RunStatus

@@ -61,6 +61,11 @@ class Exec:
             raise ValueError(f"a program's path is absolute: {path!r}")
         self._programs[path] = main
 
+    @property
+    def nr_programs(self) -> int:
+        """How many programs are registered."""
+        return len(self._programs)
+
     def kernel_execve(self, path: str, argv: Sequence[str] = (), envp: Mapping[str, str] | None = None) -> int:
         """Turn the current kernel thread into a user process (rules 79, 80).
 
@@ -102,6 +107,8 @@ class Exec:
         trace = self._kernel.sched.trace
         if trace is not None:
             trace.sched_process_exec(task, path, task.pid)
+        if task.files is not None:
+            self._kernel.fs.do_close_on_exec(task)
         self.mm_release(task)
 
     def mm_release(self, task: Task) -> None:

@@ -19,6 +19,7 @@ from lkl_green.kernel.task import (
     EXIT_DEAD,
     EXIT_ZOMBIE,
     PF_EXITING,
+    PF_NEWBORN,
     PF_REPARENTED,
     TASK_DEAD,
     TASK_NEW,
@@ -47,6 +48,8 @@ class Exits:
         task.state = TASK_RUNNING
         task.flags |= PF_EXITING
         task.exit_code = code
+        if task.killed and sched.killing:
+            sched.killing -= 1
         if task.preempt_count or task.irqs_disabled or task.locks_held:
             self._check_released(task)
         if sched.trace is not None:
@@ -55,6 +58,8 @@ class Exits:
         task.preempt_count = 1
         if task.kthread is not None:
             task.kthread.thread_exits(task, code)
+        if task.files is not None:
+            kernel.fs.exit_files(task)
         if task.vfork_done is not None:
             kernel.exec.mm_release(task)
         if task.children:
@@ -118,6 +123,24 @@ class Exits:
         if kernel.signals.allowed:
             kernel.signals.allowed.pop(task.pid, None)
 
+    def take_down(self, task: Task) -> None:
+        """End one task as halting ends all: TaskKilled is raised at its sleep, of whatever kind, and at each later one.
+
+        A task that has not run yet is dropped. The caller is not the task itself.
+        """
+        sched = self._kernel.sched
+        if task.exit_state or task.killed or task.flags & PF_EXITING:
+            return
+        if task.flags & PF_NEWBORN:
+            self.drop_unstarted(task)
+            return
+        task.killed = 1
+        sched.killing += 1
+        sched.post_switch = True
+        sched.checkpoint = 0
+        if task.state != TASK_RUNNING:
+            sched.wake_up_state(task, -1)
+
     def drop_unstarted(self, task: Task) -> None:
         """End a task that never ran: its function is not called (rule 97)."""
         sched = self._kernel.sched
@@ -128,6 +151,8 @@ class Exits:
         task.exit_code = -errno.EINTR
         if task.kthread is not None:
             task.kthread.thread_exits(task, -errno.EINTR)
+        if task.files is not None:
+            self._kernel.fs.exit_files(task)
         self.release_task(task)
         self._kernel.arch.release_thread(task)
 

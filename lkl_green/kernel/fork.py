@@ -133,15 +133,16 @@ class Fork:
         pid = self._pids.alloc()
         if not pid:
             raise OSError(errno.EAGAIN, "no free pid")
+        source = current
         if parent is None:
             parent = (current.parent or current) if flags & CLONE_PARENT else current
+        else:
+            source = parent  # a host task is made by whoever happens to run
         task = Task(pid, current.comm if name is None else name[:15], parent)
         task.thread_flags = thread_flags
         task.context = copy_context() if context is None else context
         if flags:
-            task.exit_signal = flags & CSIGNAL
-            if flags & CLONE_THREAD:
-                task.tgid = parent.tgid
+            self._copy_flags(flags, source, parent, task)
         task.policy = current.policy
         task.prio = current.prio if current.prio != IDLE_PRIO else DEFAULT_PRIO  # swapper's is no one else's
         # copy_thread(): registers and first switch, from two arguments that were passed blindly (rule 78).
@@ -154,6 +155,8 @@ class Fork:
             task.fn = task.arg = None
             task.regs = PtRegs(usp, stack_size, regs.path)
         self._new_thread(task)
+        if source.files is not None:
+            self._kernel.fs.copy_files(flags, source, task)
         self._pids.tasks[pid] = task
         children = parent.children
         if children is None:
@@ -168,6 +171,14 @@ class Fork:
         if task.vfork_done is not None:
             _wait_for_vfork_done(task, task.vfork_done)
         return task
+
+    def _copy_flags(self, flags: int, source: Task, parent: Task, task: Task) -> None:
+        """What the CLONE_* flags say about the child."""
+        task.exit_signal = flags & CSIGNAL
+        if flags & CLONE_THREAD:
+            task.tgid = parent.tgid
+        if flags & CLONE_FILES:
+            self._kernel.fs.files_of(source)  # to be shared, a table must be there
 
     # -- the newborn
 

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
     from lkl_green.arch.base import Arch
     from lkl_green.host.ops import HostOps
+    from lkl_green.kernel.filelayer import FileLayer
     from lkl_green.kernel.hosttask import HostTasks
     from lkl_green.kernel.policy import Policy
     from lkl_green.kernel.tracepoint import TraceRecord
@@ -64,6 +65,8 @@ class Kernel:
         init_result: what init returned; valid once halted.
         open_ended: whether the application may still call in when nothing else can happen.
         has_init: whether pid 1 runs a function of the application, at whose end the kernel halts.
+        embedding: who runs it inside an event loop; None while nobody does.
+        fs: the open files; what is above the kernel puts it in before boot.
     """
 
     def __init__(
@@ -88,6 +91,7 @@ class Kernel:
         self.expects_calls = open_ended is True
         self.open_ended = init is None if open_ended is None else open_ended
         self.has_init = init is not None
+        self.embedding: Any = None
         self.halting = False
         self.halted = False
         self.stopping = False
@@ -123,6 +127,7 @@ class Kernel:
         self.reports = Reports(self)
         self.watchdog = Watchdog(self, watchdog_ns)
         self.host_tasks: HostTasks
+        self.fs: FileLayer
         self._connect(switch)
 
     def _connect(self, switch: str) -> None:

@@ -79,6 +79,7 @@ class Reboot:
         """The tasks have gone, or will never run again."""
         kernel = self._kernel
         left = [f"{task!r}" for task in kernel.pids]
+        kernel.fs.shutdown()
         kernel.arch.leave()
         kernel.halted = True
         kernel.watchdog.stop()

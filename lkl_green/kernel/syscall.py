@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from lkl_green.errors import KernelBug
 from lkl_green.kernel.core_syscalls import CoreSyscalls
-from lkl_green.kernel.fork import CLONE_THREAD, CLONE_VFORK
+from lkl_green.kernel.fork import CLONE_FILES, CLONE_THREAD, CLONE_VFORK
 from lkl_green.kernel.signal import SIGCHLD
 from lkl_green.kernel.unistd import (
     CLOCK_MONOTONIC,
@@ -183,7 +183,7 @@ class UserSys(Sys):
 
     def clone_thread(self, main: Callable[..., int | None], *args: Any) -> int:
         """Start a thread of this process: same getpid(), own gettid()."""
-        return self._call(NR_clone, CLONE_THREAD, main, args)
+        return self._call(NR_clone, CLONE_THREAD | CLONE_FILES, main, args)
 
     def execve(self, path: str, argv: Sequence[str] = (), envp: Mapping[str, str] | None = None) -> NoReturn:
         """Become another program; returns only by raising OSError(ENOENT)."""

@@ -133,6 +133,7 @@ class Task(ThreadInfo):
         kthread: what `kthread_create()` added; None for other tasks.
         wait_chldexit: on which `wait4()` sleeps; None until it does.
         vfork_done: completed when the child execs or exits.
+        files: the descriptors; None until it has any. What it is only the file layer knows.
     """
 
     __slots__ = (
@@ -143,6 +144,7 @@ class Task(ThreadInfo):
         "exit_code",
         "exit_signal",
         "exit_state",
+        "files",
         "flags",
         "fn",
         "irqs_disabled",
@@ -195,6 +197,7 @@ class Task(ThreadInfo):
         self.kthread: KThread | None = None
         self.wait_chldexit: WaitQueueHead | None = None
         self.vfork_done: Completion | None = None
+        self.files: object | None = None
 
     def __repr__(self) -> str:
         waiting = f" waiting for {self.waiting_for!r}" if self.waiting_for is not None and self.state else ""

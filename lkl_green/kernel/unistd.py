@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
+NR_read = 0
+NR_write = 1
+NR_close = 3
+NR_poll = 7
+NR_ioctl = 16
+NR_pipe = 22
 NR_sched_yield = 24
+NR_dup = 32
+NR_dup2 = 33
 NR_nanosleep = 35
 NR_getpid = 39
+NR_shutdown = 48
+NR_socketpair = 53
 NR_clone = 56
 NR_execve = 59
 NR_exit = 60
 NR_wait4 = 61
 NR_kill = 62
 NR_uname = 63
+NR_fcntl = 72
 NR_getppid = 110
 NR_reboot = 169
 NR_gettid = 186
 NR_clock_gettime = 228
+NR_epoll_wait = 232
+NR_epoll_ctl = 233
+NR_ppoll = 271
+NR_eventfd2 = 290
+NR_epoll_create1 = 291
+NR_dup3 = 292
+NR_pipe2 = 293
 
 LINUX_REBOOT_MAGIC1 = 0xFEE1DEAD
 LINUX_REBOOT_MAGIC2 = 672274793
@@ -26,6 +44,52 @@ CLOCK_REALTIME = 0
 CLOCK_MONOTONIC = 1
 
 WNOHANG = 1
+
+O_RDONLY = 0
+O_WRONLY = 1
+O_RDWR = 2
+O_ACCMODE = 3
+O_NONBLOCK = 0o4000
+O_CLOEXEC = 0o2000000
+
+F_DUPFD = 0
+F_GETFD = 1
+F_SETFD = 2
+F_GETFL = 3
+F_SETFL = 4
+F_DUPFD_CLOEXEC = 1030
+FD_CLOEXEC = 1
+
+EPOLLIN = 0x1
+EPOLLPRI = 0x2
+EPOLLOUT = 0x4
+EPOLLERR = 0x8
+EPOLLHUP = 0x10
+EPOLLNVAL = 0x20
+EPOLLRDHUP = 0x2000
+EPOLLEXCLUSIVE = 1 << 28
+EPOLLWAKEUP = 1 << 29
+EPOLLONESHOT = 1 << 30
+EPOLLET = 1 << 31
+EPOLL_CTL_ADD = 1
+EPOLL_CTL_DEL = 2
+EPOLL_CTL_MOD = 3
+EPOLL_CLOEXEC = O_CLOEXEC
+
+POLLIN, POLLPRI, POLLOUT = EPOLLIN, EPOLLPRI, EPOLLOUT
+POLLERR, POLLHUP, POLLNVAL, POLLRDHUP = EPOLLERR, EPOLLHUP, EPOLLNVAL, EPOLLRDHUP
+
+EFD_SEMAPHORE = 1
+EFD_NONBLOCK = O_NONBLOCK
+EFD_CLOEXEC = O_CLOEXEC
+
+AF_UNIX = 1
+SOCK_STREAM = 1
+SOCK_NONBLOCK = O_NONBLOCK
+SOCK_CLOEXEC = O_CLOEXEC
+SHUT_RD = 0
+SHUT_WR = 1
+SHUT_RDWR = 2
 
 
 class Utsname:
@@ -41,3 +105,41 @@ class Utsname:
 
     def __repr__(self) -> str:
         return f"<Utsname {self.sysname} {self.nodename} {self.release} {self.machine}>"
+
+
+class PollFd:
+    """One descriptor of a poll() (struct pollfd).
+
+    Attributes:
+        fd: the descriptor; a negative one is passed over.
+        events: what the caller wants to know.
+        revents: what the kernel found; POLLERR, POLLHUP and POLLNVAL unasked.
+    """
+
+    __slots__ = ("events", "fd", "revents")
+
+    def __init__(self, fd: int, events: int) -> None:
+        self.fd = fd
+        self.events = events
+        self.revents = 0
+
+    def __repr__(self) -> str:
+        return f"<PollFd {self.fd} events={self.events:#x} revents={self.revents:#x}>"
+
+
+class EpollEvent:
+    """What an epoll is to watch for, and what it found (struct epoll_event).
+
+    Attributes:
+        events: EPOLL* bits.
+        data: whatever the caller wants back.
+    """
+
+    __slots__ = ("data", "events")
+
+    def __init__(self, events: int, data: object = None) -> None:
+        self.events = events
+        self.data = data
+
+    def __repr__(self) -> str:
+        return f"<EpollEvent {self.events:#x} {self.data!r}>"

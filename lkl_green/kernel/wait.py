@@ -90,6 +90,11 @@ class WaitQueueHead:
             sched.listener("wake_up", self)
         if not self._waiters and not self._exclusive:
             return 0
+        return self.do_wake_up(nr_exclusive, states)
+
+    def do_wake_up(self, nr_exclusive: int = 1, states: int = TASK_NORMAL) -> int:
+        """`wake_up` as part of a primitive, whose own scheduling point has been announced."""
+        sched = self._kernel.sched
         # Linux holds the queue's lock here. A waiter that preempted us could queue itself anew, and be taken off again.
         sched.preempt_disable()
         try:
@@ -140,12 +145,17 @@ class WaitQueueHead:
         return self._wait(condition, TASK_INTERRUPTIBLE, timeout_ns, False)
 
     def _wait(self, condition: Callable[[], object], state: int, timeout_ns: int | None, exclusive: bool) -> int:
-        kernel = self._kernel
-        sched = kernel.sched
+        sched = self._kernel.sched
         if sched.listener is not None:
             sched.listener("wait", self)
         if condition():
             return max(timeout_ns or 1, 1)
+        return self.do_wait(condition, state, timeout_ns, exclusive)
+
+    def do_wait(self, condition: Callable[[], object], state: int, timeout_ns: int | None, exclusive: bool) -> int:
+        """`wait_event` as part of a primitive, whose own scheduling point has been announced."""
+        kernel = self._kernel
+        sched = kernel.sched
         sched.might_sleep()
         try:
             while True:

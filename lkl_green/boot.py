@@ -1,9 +1,13 @@
-"""`lkl_start_kernel()`: check what was asked for, put a kernel together, boot it."""
+"""`lkl_start_kernel()`: check what was asked for, put a kernel and its file layer together, boot it.
+
+This stands above both: the kernel proper does not know what files are.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from lkl_green.fs.file_table import FileTable
 from lkl_green.host.clock import Clock, VirtualClock
 from lkl_green.host.greenlets import GreenletHost
 from lkl_green.host.ops import HostOps
@@ -88,6 +92,7 @@ def lkl_start_kernel(
         watchdog_ns=None if watchdog_s is None else int(watchdog_s * 1e9),
         loglevel=loglevel,
     )
+    kernel.fs = FileTable(kernel)
     if trace:
         kernel.trace_start()
     kernel.init.start_kernel()

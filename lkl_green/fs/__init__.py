@@ -1,0 +1,1 @@
+"""Files: what stands between a descriptor number and a wait queue. Above the kernel, which does not know it."""

@@ -1,0 +1,82 @@
+"""The wait queue of a file: tasks that sleep, and watchers that are told.
+
+Linux puts both on one list of entries with a function each; the function of a sleeping task wakes it, that of an epoll
+item puts the item on a ready list. Here the tasks stay in the dicts of `WaitQueueHead`, which know no functions and so
+cost a sleeper nothing, and the watchers stand beside them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from lkl_green.kernel.task import TASK_NORMAL
+from lkl_green.kernel.wait import WaitQueueHead
+
+if TYPE_CHECKING:
+    from lkl_green.kernel.kernel import Kernel
+
+ANY_EVENT = 0xFFFF_FFFF
+
+
+class Watcher(Protocol):
+    """Whoever wants to hear of changes without sleeping; called in the context of the one who makes the change."""
+
+    def file_changed(self, events: int) -> None:
+        """What is watched may have become ready for `events`; must not sleep."""
+
+    def file_released(self) -> None:
+        """What is watched is gone, and the watcher is off its list."""
+
+
+class FileWaitQueue(WaitQueueHead):
+    """A wait queue that watchers can join (Linux: wait_queue_head_t with wake-up functions and keys).
+
+    Args:
+        kernel: the kernel it belongs to; the current one if left out.
+        name: shown in `repr` and deadlock reports.
+    """
+
+    __slots__ = ("_watchers",)
+
+    def __init__(self, kernel: Kernel | None = None, name: str = "") -> None:
+        super().__init__(kernel, name)
+        self._watchers: dict[Watcher, None] | None = None  # made when somebody watches
+
+    def add_watcher(self, watcher: Watcher) -> None:
+        """Tell it of each change from now on."""
+        if self._watchers is None:
+            self._watchers = {}
+        self._watchers[watcher] = None
+
+    def remove_watcher(self, watcher: Watcher) -> None:
+        """Tell it nothing more; no harm if it is not there."""
+        if self._watchers is not None:
+            self._watchers.pop(watcher, None)
+
+    def wake_up(self, nr_exclusive: int = 1, states: int = TASK_NORMAL) -> int:
+        """Tell the watchers that anything may be ready, and wake tasks as `WaitQueueHead.wake_up()` does."""
+        if self._watchers:
+            self._tell(ANY_EVENT)
+        return super().wake_up(nr_exclusive, states)
+
+    def wake_up_poll(self, events: int, nr_exclusive: int = 1) -> int:
+        """Wake, and let watchers know for what (Linux: wake_up_poll()); how many tasks were asleep.
+
+        A wake-up for EPOLLOUT does not make an edge-triggered EPOLLIN come again. It is part of a primitive, such as
+        the write that made a file readable, and no scheduling point of its own.
+        """
+        if self._watchers:
+            self._tell(events)
+        if self._waiters or self._exclusive:
+            return self.do_wake_up(nr_exclusive)
+        return 0
+
+    def release_watchers(self) -> None:
+        """What is watched is gone: take every watcher off and tell it."""
+        watchers, self._watchers = self._watchers, None
+        for watcher in watchers or ():
+            watcher.file_released()
+
+    def _tell(self, events: int) -> None:
+        for watcher in list(self._watchers or ()):
+            watcher.file_changed(events)
