@@ -21,6 +21,8 @@
      |    +-- Deadlock                nothing runnable, no timer, no interrupt source, tasks still waiting
      |    +-- HaltTimeout             some task did not stop within the timeout of lkl_sys_halt()
      |    +-- ProgramError            a program given to the command line cannot be loaded
+     |    +-- ScheduleFileError       a schedule file is damaged, of a newer format, or no schedule at all
+     |    +-- ScheduleFailed          a test was explored, and fails in some schedule, or could not be explored
 
     BaseException
      +-- TaskUnwind                   takes a context out of its frames; never catch it without re-raising
@@ -30,6 +32,7 @@
           +-- ExecImage               execve() of a user program: leave the old image
           +-- HostThreadExit          host operation thread_exit()
           +-- LongJump                host operation jmp_buf_longjmp()
+          +-- ScheduleAborted         the schedule of a test goes no further: a limit was reached
           +-- SoftLockup              the watchdog ends a task that never yields
 
 Errors of kernel functions that Linux reports as a negative errno are plain `OSError` with that errno; only the raw
@@ -128,6 +131,24 @@ class ProgramError(LklError):
     """A program file cannot be loaded or has no `init`."""
 
 
+class ScheduleFileError(LklError):
+    """A schedule file is damaged, of a newer format, or no schedule at all."""
+
+
+class ScheduleFailed(LklError, AssertionError):
+    """A test was explored: it fails in some schedule, or not all that was asked for could be explored.
+
+    An AssertionError, too, so that test runners count it as a failure and not as an error.
+
+    Attributes:
+        report: the `Report` of the exploration.
+    """
+
+    def __init__(self, message: str, report: object) -> None:
+        super().__init__(message)
+        self.report = report
+
+
 class TaskUnwind(BaseException):
     """Base of what takes a context out of its frames."""
 
@@ -164,6 +185,10 @@ class LongJump(TaskUnwind):
         super().__init__(value)
         self.jmp_buf = jmp_buf
         self.value = value
+
+
+class ScheduleAborted(TaskUnwind):
+    """The schedule of a test goes no further: a limit was reached, or a recorded schedule does not fit."""
 
 
 class SoftLockup(TaskUnwind):

@@ -100,3 +100,7 @@ class VirtualClock(Clock):
         if ns < self._now_ns:
             raise KernelBug(f"time goes backwards {self._now_ns} -> {ns}")
         self._now_ns = ns
+
+    def rewind_to(self, ns: int) -> None:
+        """Begin again at `ns`: for whoever begins everything else again, too."""
+        self._now_ns = ns

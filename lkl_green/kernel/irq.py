@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 from lkl_green.kernel.task import HARDIRQ_MASK, HARDIRQ_OFFSET, SOFTIRQ_MASK
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from lkl_green.kernel.kernel import Kernel
 
@@ -59,6 +59,8 @@ class InterruptController:
         self._arrived: list[int] = []
         self.nr_irqs = 0
         self.nr_lost = 0
+        # Who decides when a triggered interrupt is raised, where schedules are explored; None: it is, at once.
+        self.park: Callable[[int], None] | None = None
 
     # -- lines
 
@@ -124,6 +126,8 @@ class InterruptController:
             return -errno.ESHUTDOWN
         if self._clock.is_virtual and kernel.is_foreign():
             self.held.add(irq)
+        elif self.park is not None:
+            self.park(irq)
         else:
             self.raised.add(irq)
             kernel.sched.checkpoint = 0
@@ -232,6 +236,11 @@ class InterruptController:
             self.deliver()
         if task.need_resched:
             kernel.sched.preempt_check()
+
+    @property
+    def lines(self) -> Collection[int]:
+        """The numbers that somebody has reserved."""
+        return self._irqs.keys()
 
     def statistics(self) -> dict[int, tuple[str, int]]:
         """Per interrupt number: who uses it and how often it came (/proc/interrupts)."""

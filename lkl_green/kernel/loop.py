@@ -78,13 +78,16 @@ class RunLoop:
         "_clock_is_virtual",
         "_deadline_ns",
         "_enter",
+        "_host",
         "_irq",
         "_kernel",
         "_leave",
         "_limit",
+        "_next_look",
         "_next_tick",
         "_owner",
         "_posts",
+        "_readiness",
         "_sched",
         "_timers",
         "fatal",
@@ -96,6 +99,8 @@ class RunLoop:
         self._sched = kernel.sched
         self._irq = kernel.irq
         self._timers = kernel.timers
+        self._host = kernel.host
+        self._readiness = kernel.readiness
         self._enter = kernel.arch.enter
         self._leave = kernel.arch.leave
         self._posts: deque[object] = deque()
@@ -103,6 +108,7 @@ class RunLoop:
         self._owner = get_ident()
         self._limit = NEVER
         self._next_tick = POLL_POINTS
+        self._next_look = 0
         self._deadline_ns = NEVER
         self.running = False
         # An exception that is the application's, not a task's: KeyboardInterrupt, SystemExit.
@@ -111,6 +117,11 @@ class RunLoop:
     def attach(self, posts: deque[Any]) -> None:
         """Watch the box of posts, which exists only once the host has been initialised."""
         self._posts = posts
+
+    def rewind(self) -> None:
+        """Scheduling points are counted from 0 again."""
+        self._limit = NEVER
+        self._next_tick = POLL_POINTS
 
     # -- lkl_run()
 
@@ -159,9 +170,11 @@ class RunLoop:
         sched = self._sched
         irq = self._irq
         sched.leave = False
+        if self._host.made_poller is not None:
+            self._look_at_descriptors()
         while True:
             checkpoint = sched.points + POLL_POINTS
-            sched.checkpoint = min(self._limit, checkpoint)
+            sched.checkpoint = 0 if sched.killing else min(self._limit, checkpoint)
             if irq.raised or irq.held or self._posts or self._timers.next_ns != NEVER:
                 self.take_events()
             if self.fatal is not None:
@@ -231,8 +244,11 @@ class RunLoop:
         # First, so that what another OS thread announces from here on is seen at the next point.
         sched.checkpoint = min(sched.points + POLL_POINTS, self._limit)
         self._timers.poll()
-        if self._posts and not self._clock_is_virtual:
-            self._kernel.host_tasks.take_posts()
+        if not self._clock_is_virtual:
+            if self._posts:
+                self._kernel.host_tasks.take_posts()
+            if self._host.made_poller is not None and sched.points >= self._next_look:
+                self._look_at_descriptors()
         if self._irq.raised:
             self._irq.deliver()
             if self._irq.raised:
@@ -243,9 +259,21 @@ class RunLoop:
             sched.policy.task_tick(current)
         if sched.points >= self._limit or self._over_budget():
             sched.leave = True
-        if sched.leave or sched.halting:
+        if sched.leave or sched.halting or sched.killing:
             current.need_resched = sched.leave
             sched.checkpoint = 0
+
+    @property
+    def has_events(self) -> bool:
+        """Whether something from outside waits to be taken in; a loop of one's own looks before it sleeps."""
+        return bool(self._irq.raised or self._irq.held or self._posts)
+
+    def _look_at_descriptors(self) -> None:
+        """A system call, so not as often as the rest; idle leaves it to pause(), which waits for them anyway."""
+        sched = self._sched
+        self._next_look = sched.points + POLL_POINTS
+        if not self._clock_is_virtual or not sched.policy.nr_running:
+            self._readiness.look()
 
     def _over_budget(self) -> bool:
         return self._deadline_ns != NEVER and self._kernel.host.time() >= self._deadline_ns
@@ -277,7 +305,9 @@ class RunLoop:
     def _pause_virtual(self) -> None:
         """Wait for the host's part, which takes no virtual time; else jump to the next timer (rule 90)."""
         kernel = self._kernel
-        if kernel.irq.expected:
+        if self._readiness.look():
+            return
+        if kernel.irq.expected or self._readiness.expected:
             kernel.host.idle_sleep(None)
         elif kernel.irq.held:
             return

@@ -112,6 +112,8 @@ class Timers:
         self._sequence = 0
         self._stale = 0
         self.next_ns = NEVER
+        # Who decides among timers that are due at one moment, given their number; None: the one armed first.
+        self.tie_break: Callable[[int], int] | None = None
         self.running: Timer | None = None
         self.irq = kernel.irq.get_free_irq("timer")
         kernel.irq.request_irq(self.irq, self._interrupt, "timer")
@@ -181,6 +183,8 @@ class Timers:
         last = self._sequence
         heap = self._heap
         while heap and heap[0][0] <= now and heap[0][1] <= last:
+            if self.tie_break is not None:
+                self._break_tie(heap, last, self.tie_break)
             timer: Timer | None = heapq.heappop(heap)[2]
             if timer is None:
                 self._stale -= 1
@@ -189,6 +193,20 @@ class Timers:
                 self._call(timer, now)
             heap = self._heap
         self._find_next()
+
+    def _break_tie(self, heap: list[list[Any]], last: int, tie_break: Callable[[int], int]) -> None:
+        """Let somebody else decide which of the timers of one moment is the first."""
+        tied = sorted([*e[:2], e] for e in heap if e[0] == heap[0][0] and e[1] <= last and e[2] is not None)
+        if len(tied) > 1:
+            first, chosen = tied[0][2], tied[tie_break(len(tied))][2]
+            first[1], chosen[1] = chosen[1], first[1]
+            heapq.heapify(heap)
+
+    def rewind(self) -> None:
+        """Begin counting again; no timer is armed."""
+        self._heap.clear()
+        self._stale = self._sequence = 0
+        self.next_ns = NEVER
 
     def _call(self, timer: Timer, now: int) -> None:
         trace = self._kernel.sched.trace

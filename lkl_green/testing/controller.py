@@ -1,0 +1,310 @@
+"""The one place where schedules are decided.
+
+A `Controller` is the scheduling policy of a kernel under test, and its scheduler's `listener`. Three things lead here:
+
+    point()            a task announces an operation: who goes on, it or another one?
+    pick_next_task()   the running task sleeps, yields or has ended: who is next?
+    choose()           everything else that could go either way: a random number, a fault, a tie of timers
+
+and each asks the exploration policy, if there is more than one answer, and appends the number of the answer to the
+run's trail. Nothing else in a kernel under a virtual clock is undecided, so the trail *is* the schedule.
+
+*Who is enabled.* `enabled` holds an actor for every runnable task, the running one included, in the order in which they
+became runnable. A task that finds a lock taken is enabled all the same: it goes on, queues itself and sleeps. Dropped:
+disabling it, as model checkers do. It saves one step, and hides the order of arrival, which fair locks serve by.
+
+*What is atomic.* With preemption or interrupts disabled, and in the idle task, an announced operation is no point: the
+code said that nothing may come between. It belongs to the step that began before it.
+
+*Interrupts and time as actors.* Where they are explored, an interrupt that was triggered is parked, and stands beside
+the tasks as something that can happen next; so does the expiry of the first armed timer. To choose it is to deliver it
+in the task that runs, as on a real machine, and then to decide again.
+
+Everything here is on the path of tens of thousands of schedules a second: it counts, it appends, it does not look.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NoReturn
+
+from lkl_green.errors import ScheduleAborted
+from lkl_green.kernel.policy import Policy as KernelPolicy
+from lkl_green.kernel.sched import NEVER
+from lkl_green.testing.actor import RESUME, UNDRAWN, YIELD, Actor
+from lkl_green.testing.policies.base import Policy
+from lkl_green.testing.run import Run, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from lkl_green.kernel.kernel import Kernel
+    from lkl_green.kernel.sched import Scheduler
+    from lkl_green.kernel.task import Task
+
+
+class Controller(KernelPolicy):
+    """Turns the scheduling points of one kernel into decisions of an exploration policy."""
+
+    __slots__ = (
+        "_actors",
+        "_bearers",
+        "_choose",
+        "_executes",
+        "_explore_time",
+        "_kernel",
+        "_max_steps",
+        "_next",
+        "_parked",
+        "_pick",
+        "_running",
+        "_sched",
+        "enabled",
+        "run",
+        "steps",
+        "trail",
+    )
+
+    _kernel: Kernel
+    _sched: Scheduler
+    _pick: Callable[[Sequence[Actor], Actor | None], int]
+    _choose: Callable[[str, int], int]
+    _executes: Callable[[Actor], None] | None
+
+    def __init__(self) -> None:
+        self.enabled: list[Actor] = []
+        self._actors: dict[Task, Actor] = {}
+        self._bearers: dict[str, int] = {}
+        self._running: Actor | None = None
+        self._next: Actor | None = None
+        self._parked: dict[int, Actor] = {}
+        self._explore_time = False
+        self._executes = None
+        self._max_steps = NEVER
+        self.steps = 0
+        self.run = Run()
+        self.trail = self.run.trail
+
+    # -- one schedule
+
+    def connect(self, kernel: Kernel) -> None:
+        """Learn which kernel this is the policy of, once it has been made."""
+        self._kernel = kernel
+        self._sched = kernel.sched
+
+    def begin(self, policy: Policy, run: Run, max_steps: int, *, explore_time: bool, explore_irqs: bool) -> None:
+        """Decide by `policy` from now on; only service threads exist, and they sleep."""
+        self.run = run
+        self.trail = run.trail
+        self.steps = 0
+        self._max_steps = max_steps
+        self._pick = policy.pick
+        self._choose = policy.choose
+        counts = type(policy).executes is not Policy.executes
+        self._executes = policy.executes if counts else None
+        self._explore_time = explore_time
+        kernel = self._kernel
+        kernel.timers.tie_break = self._tie_break
+        kernel.irq.park = self._park if explore_irqs else None
+        self._sched.listener = self.point_among_events if explore_time else self.point
+
+    def finish(self) -> None:
+        """The schedule is over: what happens from here on decides nothing."""
+        self._sched.listener = None
+        self._executes = None
+        self._kernel.irq.park = None
+        self._kernel.timers.tie_break = None
+        self.run.steps = self.steps
+        self.run.tasks = len(self._actors)
+        self._actors.clear()
+        self._bearers.clear()
+        self._parked.clear()
+
+    # -- decisions
+
+    def point(self, kind: str, obj: object) -> None:
+        """The running task is about to do `kind` to `obj`."""
+        task = self._sched.current
+        if task.preempt_count or task.irqs_disabled:
+            return
+        actor = self._running
+        if actor is None:
+            return
+        self.steps = steps = self.steps + 1
+        if steps > self._max_steps:
+            self.abort(Verdict.LIVELOCK, f"the schedule did not end within {self._max_steps} steps")
+        actor.kind = kind
+        actor.obj = obj
+        actor.priority = UNDRAWN
+        enabled = self.enabled
+        if len(enabled) > 1:
+            index = self._pick(enabled, actor)
+            self.trail.append(index)
+            chosen = enabled[index]
+            if chosen is not actor:
+                self._next = chosen
+                self._sched.preempt_schedule()
+                return
+        if self._executes is not None:
+            self._executes(actor)
+
+    def choose(self, kind: str, count: int) -> int:
+        """One of `count` options that are not about who runs."""
+        if count < 2 or self._sched.listener is None:
+            return 0
+        index = self._choose(kind, count)
+        self.trail.append(index)
+        return index
+
+    def _tie_break(self, count: int) -> int:
+        return self.choose("tie", count)
+
+    def abort(self, verdict: Verdict, detail: str) -> NoReturn:
+        """End the schedule from inside a task. Raises ScheduleAborted, which takes the task out of its frames."""
+        self.run.verdict, self.run.detail = verdict, detail
+        self._sched.listener = None
+        self._kernel.power_off()
+        raise ScheduleAborted(detail)
+
+    # -- the kernel's side
+
+    @property
+    def nr_running(self) -> int:
+        """How many tasks are runnable besides the current one."""
+        return len(self.enabled) - (self._running is not None)
+
+    def enqueue_task(self, task: Task, preempted: bool = False) -> None:
+        """A task became runnable, or the running one gives up the CPU and stays so."""
+        actor = self._actors.get(task)
+        if actor is None:
+            actor = self._appears(task)
+        elif actor is self._running:
+            if not preempted:
+                actor.kind, actor.obj, actor.priority = YIELD, None, UNDRAWN
+            self._running = None
+            return
+        else:
+            actor.kind, actor.obj, actor.priority = RESUME, None, UNDRAWN
+        self.enabled.append(actor)
+
+    def _appears(self, task: Task) -> Actor:
+        name = task.comm
+        count = self._bearers[name] = self._bearers.get(name, 0) + 1
+        actor = self._actors[task] = Actor(name if count == 1 else f"{name}#{count}", task)
+        return actor
+
+    def actor_of(self, task: Task) -> Actor | None:
+        """The actor that stands for a task; None if it has not been runnable in this run."""
+        return self._actors.get(task)
+
+    def dequeue_task(self, task: Task) -> bool:
+        """Take a runnable task out."""
+        actor = self._actors.get(task)
+        if actor is None or actor not in self.enabled:
+            return False
+        self.enabled.remove(actor)
+        return True
+
+    def pick_next_task(self) -> Task | None:
+        """The task that was chosen at a point; else, a decision among those that are left."""
+        chosen = self._next
+        if chosen is None:
+            running = self._running
+            enabled = self.enabled
+            if running is not None:
+                enabled.remove(running)  # it sleeps, or has ended
+                self._running = None
+            if not enabled:
+                return None
+            if self._sched.listener is not None and (self._parked or self._explore_time):
+                chosen = self._decide_among_events()
+                if chosen is None:
+                    return None
+            elif len(enabled) == 1 or self._sched.listener is None:
+                chosen = enabled[0]
+            else:
+                index = self._pick(enabled, None)
+                self.trail.append(index)
+                chosen = enabled[index]
+        else:
+            self._next = None
+        self._running = chosen
+        if self._executes is not None:
+            self._executes(chosen)
+        return chosen.task
+
+    # -- interrupts and time as actors
+
+    def point_among_events(self, kind: str, obj: object) -> None:
+        """`point()` where an interrupt or the next timer may come first."""
+        task = self._sched.current
+        actor = self._running
+        if task.preempt_count or task.irqs_disabled or actor is None:
+            return None
+        while True:
+            events = self._events()
+            if not events:
+                return self.point(kind, obj)
+            actor.kind, actor.obj, actor.priority = kind, obj, UNDRAWN
+            options = self.enabled + events
+            index = self._pick(options, actor)
+            self.trail.append(index)
+            chosen = options[index]
+            if chosen.act is None:
+                break
+            chosen.act()
+        self.steps += 1
+        if self.steps > self._max_steps:
+            self.abort(Verdict.LIVELOCK, f"the schedule did not end within {self._max_steps} steps")
+        if chosen is not actor:
+            self._next = chosen
+            self._sched.preempt_schedule()
+        elif self._executes is not None:
+            self._executes(actor)
+        return None
+
+    def _decide_among_events(self) -> Actor | None:
+        """Who is next, after whatever events come before; None if nobody is runnable any more."""
+        while True:
+            options = self.enabled + self._events()
+            if not self.enabled:
+                return None
+            index = 0
+            if len(options) > 1:
+                index = self._pick(options, None)
+                self.trail.append(index)
+            chosen = options[index]
+            if chosen.act is None:
+                return chosen
+            chosen.act()
+
+    def _events(self) -> list[Actor]:
+        """What could happen next besides a task."""
+        events = list(self._parked.values())
+        if self._explore_time and self._kernel.timers.next_ns != NEVER:
+            events.append(Actor("clock", None, self._expire_next_timer))
+        return events
+
+    def _park(self, irq: int) -> None:
+        """An interrupt was triggered: let the policy say when it comes."""
+        if irq not in self._parked:
+            self._parked[irq] = Actor(f"irq {irq}", None, lambda: self._raise_irq(irq))
+            self._sched.listener = self.point_among_events
+
+    def release_parked(self) -> bool:
+        """The kernel is idle: whatever is still parked comes now; whether there was anything."""
+        parked = list(self._parked)
+        for irq in parked:
+            del self._parked[irq]
+            self._kernel.irq.raise_local(irq)
+        return bool(parked)
+
+    def _raise_irq(self, irq: int) -> None:
+        del self._parked[irq]
+        self._kernel.irq.raise_local(irq)
+        self._kernel.irq.deliver()
+
+    def _expire_next_timer(self) -> None:
+        kernel = self._kernel
+        kernel.clock.advance_to(max(kernel.timers.next_ns, kernel.clock.peek_ns()))
+        kernel.timers.poll()
+        kernel.irq.deliver()

@@ -1,0 +1,109 @@
+"""The interface of exploration policies.
+
+A policy is asked whenever there is more than one way to go on, and only then. Everything it may want to know is in the
+actors and in the `Run`; everything it draws comes from `self.random`, which is seeded per schedule, so that a schedule
+is a function of the policy, its options, the seed and the schedule's number.
+
+The same interface serves systematic search: `begin()` says whether there is a schedule left, `pick()` and `choose()`
+walk down one branch, `end()` backs up. Partial order reduction needs no more: pending operations are known at each
+decision, and `executes()` tells what was done.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from random import Random
+from typing import TYPE_CHECKING, ClassVar, NoReturn, Protocol, runtime_checkable
+
+from lkl_green.kernel.current import current_kernel
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lkl_green.testing.actor import Actor
+    from lkl_green.testing.run import Run, Verdict
+
+# How often a fault point fires in a run that has faults at all, and how many runs have: one in FAULTY_RUNS, one in
+# FAULT_ODDS. A test in which everything fails tests little.
+_FAULTY_RUNS = 4
+_FAULT_ODDS = 8
+
+
+@runtime_checkable
+class Aborts(Protocol):
+    """What a policy may ask of the controller."""
+
+    def abort(self, verdict: Verdict, detail: str) -> NoReturn:
+        """End the schedule."""
+
+
+class Policy(ABC):
+    """Chooses how schedules go.
+
+    Attributes:
+        name: what `policy="..."` and reports call it.
+        random: the source of chance of the present schedule.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self) -> None:
+        self.random = Random(0)
+        self._faulty = False
+
+    def begin(self, seed: int, number: int) -> bool:
+        """A schedule begins.
+
+        Args:
+            seed: of the campaign.
+            number: of the schedule in the campaign, from 0.
+
+        Returns:
+            False if there is none left: the search is exhausted.
+        """
+        self.random.seed(seed * 1_000_003 + number)
+        self._faulty = number % _FAULTY_RUNS == _FAULTY_RUNS - 1
+        return True
+
+    @abstractmethod
+    def pick(self, enabled: Sequence[Actor], running: Actor | None) -> int:
+        """Who goes next.
+
+        Args:
+            enabled: two or more actors, in the order in which they became enabled.
+            running: the one that runs and could go on; None if it cannot.
+
+        Returns:
+            an index into `enabled`.
+        """
+
+    def choose(self, kind: str, count: int) -> int:
+        """Any other decision: "random" (a draw of the program), "fault NAME" (0: none), "tie" (which timer first).
+
+        Args:
+            kind: what it is about.
+            count: how many options there are.
+
+        Returns:
+            which one, from 0.
+        """
+        if kind.startswith("fault") and not (self._faulty and int(self.random.random() * _FAULT_ODDS) == 0):
+            return 0
+        return int(self.random.random() * count)
+
+    def executes(self, actor: Actor) -> None:  # noqa: B027 - optional
+        """`actor` is about to do its pending operation, chosen or alone. Defined only by policies that count."""
+
+    def end(self, run: Run) -> None:  # noqa: B027 - optional
+        """The schedule has ended."""
+
+    def abort(self, verdict: Verdict, detail: str) -> NoReturn:
+        """End the schedule here. Raises ScheduleAborted, which takes the running task out of its frames."""
+        controller = current_kernel().sched.policy
+        assert isinstance(controller, Aborts)
+        controller.abort(verdict, detail)
+
+    @property
+    def verdict(self) -> str:
+        """What the end of the search means: "exhausted", "exhausted within bound", or "" for a sampler."""
+        return ""

@@ -1,0 +1,59 @@
+"""What came of one schedule."""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lkl_green.testing.schedule import Decision
+
+
+class Verdict(enum.Enum):
+    """How a schedule ended."""
+
+    PASSED = "passed"
+    FAILED = "failed"  # an exception left the test or one of its tasks
+    DEADLOCK = "deadlock"
+    LIVELOCK = "livelock"  # the step limit, or only looking and never changing anything
+    LEAKED = "leaked tasks"  # the test function returned, and tasks of its sleep for ever
+    HELD = "held locks"  # everything ended, with a lock held
+    ESCAPED = "escaped"  # the real clock, a real thread, a real socket
+    NONDETERMINISTIC = "not deterministic"  # two runs of one schedule differ
+    MISMATCH = "schedule does not fit"  # a recorded schedule asks for what this program does not do
+
+
+class Run:
+    """One schedule of a test.
+
+    Attributes:
+        verdict: how it ended.
+        error: the exception, for verdicts that come from one.
+        detail: for people: who waits for what, which limit was hit.
+        steps: operations done.
+        trail: each decision as the number of the option taken, in order.
+        decisions: the same with names, if it was recorded.
+        tasks: how many tasks took part.
+        time_ns: virtual time at the end.
+    """
+
+    __slots__ = ("decisions", "detail", "error", "steps", "tasks", "time_ns", "trail", "verdict")
+
+    def __init__(self) -> None:
+        self.verdict = Verdict.PASSED
+        self.error: BaseException | None = None
+        self.detail = ""
+        self.steps = 0
+        self.trail: list[int] = []
+        self.decisions: list[Decision] = []
+        self.tasks = 0
+        self.time_ns = 0
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing is wrong with it."""
+        return self.verdict is Verdict.PASSED
+
+    def __repr__(self) -> str:
+        what = f" {self.error!r}" if self.error is not None else ""
+        return f"<Run {self.verdict.value}{what} steps={self.steps} decisions={len(self.trail)}>"

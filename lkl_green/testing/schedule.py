@@ -1,0 +1,120 @@
+"""A recorded schedule, and its file.
+
+A schedule is the list of decisions that were taken where there was more than one way to go on. Each is written down by
+what it *means*: which task, about to do what, to which object. So a file can be read by a person, replayed on another
+version of Python, where byte code and addresses differ, and checked while it is replayed: where the program does
+something else than was recorded, the first difference is named.
+
+Names are stable because they are given by the run itself: a task is called by its comm, a second one of that comm
+"comm#2"; an object by its own name if it has one, else by its type and the order in which objects of that type were
+first used.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from lkl_green.errors import ScheduleFileError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FORMAT = "lkl_green schedule"
+VERSION = 1
+
+
+class Decision(NamedTuple):
+    """One decision.
+
+    Attributes:
+        actor: who was chosen: a task, "clock", "irq 5"; for a choice that is not about who goes on, its kind.
+        op: the operation it was about to do; for such a choice, which of how many, "3/8".
+        obj: to which object.
+    """
+
+    actor: str
+    op: str
+    obj: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.actor}: {self.op} {self.obj}".rstrip()
+
+
+@dataclass
+class Schedule:
+    """What is needed to run one schedule again.
+
+    Attributes:
+        decisions: in order.
+        test: which test it is of, FILE.py::name where that is known.
+        verdict, error: how it ended.
+        policy, seed, number: where it came from.
+        options: how the test was explored: max_steps, explore_time, explore_irqs.
+    """
+
+    decisions: list[Decision]
+    test: str = ""
+    verdict: str = ""
+    error: str = ""
+    policy: str = ""
+    seed: int = 0
+    number: int = 0
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def dumps(self) -> str:
+        """As text: JSON, a decision to a line."""
+        head = {
+            "format": FORMAT,
+            "version": VERSION,
+            "test": self.test,
+            "verdict": self.verdict,
+            "error": self.error,
+            "policy": self.policy,
+            "seed": self.seed,
+            "number": self.number,
+            "options": self.options,
+        }
+        lines = ",\n".join("  " + json.dumps(list(decision)) for decision in self.decisions)
+        return json.dumps(head, indent=1)[:-2] + f',\n "decisions": [\n{lines}\n ]\n}}\n'
+
+    def save(self, path: Path) -> None:
+        """Write the file."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(self.dumps(), encoding="utf-8")
+
+    @classmethod
+    def loads(cls, text: str, source: str = "the schedule") -> Schedule:
+        """Read what `dumps()` wrote. Raises ScheduleFileError if it is damaged, or of a newer format."""
+        try:
+            data = json.loads(text)
+        except ValueError as error:
+            raise ScheduleFileError(f"{source} is not a schedule file: {error}; it may be cut off or edited") from None
+        if not isinstance(data, dict) or data.get("format") != FORMAT:
+            raise ScheduleFileError(f"{source} is JSON, but not a schedule: it has no format {FORMAT!r}")
+        if not isinstance(data.get("version"), int) or data["version"] > VERSION:
+            raise ScheduleFileError(
+                f"{source} has format version {data.get('version')!r}; this lkl_green reads up to {VERSION}: "
+                "replay it with the version that wrote it, or a later one"
+            )
+        try:
+            decisions = [Decision(*map(_text, entry)) for entry in data["decisions"]]
+            fields = {name: data[name] for name in ("test", "verdict", "error", "policy", "seed", "number", "options")}
+            return cls(decisions, **fields)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ScheduleFileError(f"{source} is damaged: {type(error).__name__}: {error}") from None
+
+    @classmethod
+    def load(cls, path: Path) -> Schedule:
+        """Read a file. Raises ScheduleFileError if it cannot be read, is damaged, or of a newer format."""
+        try:
+            return cls.loads(path.read_text(encoding="utf-8"), str(path))
+        except (OSError, UnicodeDecodeError) as error:
+            raise ScheduleFileError(f"{path} cannot be read: {error}") from None
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} stands where a name should")
+    return value

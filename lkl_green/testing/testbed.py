@@ -1,0 +1,166 @@
+"""A kernel to run schedules in, one after another.
+
+A booted kernel serves many schedules: after one that ended cleanly it is rewound, after any other it is halted, which
+unwinds what is left of the test, and the next schedule gets a new one.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Self
+
+from lkl_green import lkl_start_kernel
+from lkl_green.errors import HaltTimeout, KernelPanic, ScheduleAborted
+from lkl_green.kernel.fork import do_exit
+from lkl_green.kernel.loop import RunReason, RunUntil
+from lkl_green.kernel.rewind import Rewind
+from lkl_green.kernel.task import TASK_NOLOAD, TASK_RUNNING
+from lkl_green.testing.controller import Controller
+from lkl_green.testing.run import Run, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from lkl_green.kernel.kernel import Kernel
+    from lkl_green.kernel.task import Task
+    from lkl_green.testing.policies.base import Policy
+
+_UNTIL_IDLE = RunUntil.IDLE
+_HALT_TIMEOUT_S = 1.0
+
+DEFAULT_MAX_STEPS = 100_000
+
+
+class Testbed:
+    """Runs schedules of tests, each in a kernel that is as good as new.
+
+    Args:
+        max_steps: operations after which a schedule is taken for one that never ends.
+        explore_time: let timers expire at any point, not only when nothing else can happen.
+        explore_irqs: let a triggered interrupt come at any later point.
+        watchdog_s: end a schedule that passes no scheduling point for so long; None: never.
+    """
+
+    __test__ = False  # pytest looks for classes of this name
+
+    def __init__(
+        self,
+        *,
+        max_steps: int = DEFAULT_MAX_STEPS,
+        explore_time: bool = False,
+        explore_irqs: bool = True,
+        watchdog_s: float | None = None,
+    ) -> None:
+        self.max_steps = max_steps
+        self.explore_time = explore_time
+        self.explore_irqs = explore_irqs
+        self._watchdog_s = watchdog_s
+        self._kernel: Kernel | None = None
+        self._controller: Controller
+        self._rewind: Rewind
+        self._base = 0
+        self.boots = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Halt the kernel that is left."""
+        if self._kernel is not None:
+            self._discard(self._kernel)
+
+    # -- one schedule
+
+    def run(self, test: Callable[[], object], policy: Policy) -> Run:
+        """Run `test` as a kernel thread named "main", under `policy`, until every task has ended or none can go on."""
+        kernel = self._kernel or self._boot()
+        controller = self._controller
+        run = Run()
+        controller.begin(policy, run, self.max_steps, explore_time=self.explore_time, explore_irqs=self.explore_irqs)
+        main = kernel.fork.do_fork(0, None, self._main, test, "main", parent=kernel.init_task)
+        try:
+            self._run_to_the_end(kernel, controller)
+        except KernelPanic as panic:
+            run.verdict, run.error = Verdict.FAILED, panic.__cause__ or panic
+        except ScheduleAborted:
+            pass  # where the application's stack is the idle task's; the verdict is in the run
+        finally:
+            controller.finish()
+        policy.end(run)
+        run.time_ns = kernel.clock.peek_ns()
+        self._judge(run, kernel, main)
+        if not self._rewind.rewind():
+            self._discard(kernel)
+        return run
+
+    def _main(self, test: Callable[[], object]) -> None:
+        try:
+            test()
+        except Exception as error:
+            self._fail(error)
+        do_exit()
+
+    def _fail(self, error: Exception) -> None:
+        """An exception left the test: no more of this schedule, if there is more."""
+        run, kernel = self._controller.run, self._kernel
+        run.verdict, run.error = Verdict.FAILED, error
+        assert kernel is not None
+        if len(kernel.pids.tasks) > self._base + 1:
+            kernel.sched.listener = None
+            kernel.power_off()
+
+    def _run_to_the_end(self, kernel: Kernel, controller: Controller) -> None:
+        """The idle loop, in virtual time."""
+        loop = kernel.loop
+        while True:
+            status = loop.run(_UNTIL_IDLE, None, None)
+            if status.reason is RunReason.HALTED:
+                return
+            if controller.release_parked():
+                continue
+            if status.next_event_ns is None and not kernel.irq.raised:
+                return
+            loop.pause(status)
+
+    def _judge(self, run: Run, kernel: Kernel, main: Task) -> None:
+        """Nothing went wrong and nothing can happen: was that the end?"""
+        if not run.passed or len(kernel.pids.tasks) == self._base:
+            return
+        stuck = [
+            task
+            for task in kernel.pids
+            if task.state != TASK_RUNNING and not task.state & TASK_NOLOAD and not task.exit_state
+        ]
+        if not stuck:
+            return
+        run.verdict = Verdict.LEAKED if main.exit_state else Verdict.DEADLOCK
+        run.detail = kernel.reports.deadlock("in this schedule")
+
+    # -- kernels
+
+    def _boot(self) -> Kernel:
+        controller = Controller()
+        kernel = lkl_start_kernel(
+            None, clock="virtual", policy=controller, name="test", watchdog_s=self._watchdog_s, loglevel=0
+        )
+        controller.connect(kernel)
+        kernel.lkl_run()
+        self._kernel, self._controller = kernel, controller
+        self._base = len(kernel.pids.tasks)
+        self._rewind = Rewind(kernel)
+        self.boots += 1
+        return kernel
+
+    def _discard(self, kernel: Kernel) -> None:
+        """Halt a kernel in whatever state it is; what its tasks do while they are unwound is nobody's business."""
+        self._kernel = None
+        if kernel.halted:
+            return
+        with suppress(HaltTimeout, ScheduleAborted):
+            kernel.lkl_sys_halt(_HALT_TIMEOUT_S)
