@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
+    from lkl_green.host.poller import Poller
+
 # POSIX: PTHREAD_DESTRUCTOR_ITERATIONS, for destructors that set a value again.
 DESTRUCTOR_ROUNDS = 4
 
@@ -127,6 +129,7 @@ class CommonHost(HostServices, Generic[ThreadT]):
     def host_cleanup(self) -> None:
         self._check_owner("host_cleanup")
         self._timers.close()
+        self._close_poller()
         self._owner = None
 
     def _check_owner(self, operation: str) -> None:
@@ -143,7 +146,12 @@ class CommonHost(HostServices, Generic[ThreadT]):
             tls_keys=len(self._keys),
             timers=self._timers.count,
             memory=len(self._memory),
+            descriptors=0 if self.made_poller is None else len(self.made_poller.watched),
         )
+
+    def poller(self) -> Poller:
+        self._check("poller")
+        return super().poller()
 
     # -- semaphores and mutexes: allocation
 

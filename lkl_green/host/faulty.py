@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from lkl_green.host.ops import HostMutex, HostSemaphore, HostTimer, JmpBuf, LiveObjects, TlsKey
+    from lkl_green.host.poller import Poller
 
 # The operations that can fail, in the order of HostOps.
 CAN_FAIL = (
@@ -169,11 +170,16 @@ class FaultyHost(HostOps):
     def idle_wake(self) -> None:
         self._host.idle_wake()
 
+    def poller(self) -> Poller:
+        self.made_poller = self._host.poller()
+        return self.made_poller
+
     def host_init(self) -> None:
         self._host.host_init()
 
     def host_cleanup(self) -> None:
         self._host.host_cleanup()
+        self.made_poller = None
 
     def live(self) -> LiveObjects:
         return self._host.live()

@@ -12,8 +12,9 @@ Two rules hold for every implementation:
    has been obtained, never instead of it; otherwise two kernel threads could run at the same time.
 
 LKL has no operation for sleeping in idle, because its idle loop waits for the LKL CPU. Here idle belongs to the
-application (`pause()`), so that `idle_sleep` and `idle_wake` are added, after UML's `os_idle_sleep`; and `live` counts
-what is allocated, so that tests can prove that nothing leaks.
+application (`pause()`), so that `idle_sleep` and `idle_wake` are added, after UML's `os_idle_sleep`, and `poller` for
+an idle that is ended by host descriptors, too; and `live` counts what is allocated, so that tests can prove that
+nothing leaks.
 """
 
 from __future__ import annotations
@@ -22,9 +23,13 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from lkl_green.errors import HostMisuse
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
+
+    from lkl_green.host.poller import Poller
 
 # A host object is opaque to its user: only the host that made it looks inside.
 HostSemaphore = Any
@@ -55,6 +60,7 @@ class LiveObjects:
     tls_keys: int = 0
     timers: int = 0
     memory: int = 0
+    descriptors: int = 0
 
 
 class HostOps(ABC):
@@ -65,10 +71,12 @@ class HostOps(ABC):
             so run kernel code on its own stack. If not, it can only post requests.
         on_interrupt: called at once with an exception that a signal handler raised while a host thread slept in
             `sem_down`; whoever sets it owns the exception. Without it, the exception is raised when the sleep is over.
+        made_poller: what `poller()` made; None until somebody asks for it.
     """
 
     foreign_threads_run_kernel: bool = False
     on_interrupt: Callable[[BaseException], None] | None = None
+    made_poller: Poller | None = None
 
     # -- semaphores
 
@@ -235,6 +243,15 @@ class HostOps(ABC):
     @abstractmethod
     def idle_wake(self) -> None:
         """End the sleep in `idle_sleep`. From any OS thread and from signal handlers; takes no lock."""
+
+    def poller(self) -> Poller:
+        """What watches host descriptors, made on first use; from then on `idle_sleep` and `idle_wake` go through it.
+
+        Raises:
+            HostMisuse: no kernel uses this host, or it cannot watch descriptors.
+            OSError: EMFILE, ENFILE, ENOMEM: the host gives out.
+        """
+        raise HostMisuse(f"poller: a {type(self).__name__} cannot watch descriptors. Override poller() to have it")
 
     @abstractmethod
     def host_init(self) -> None:

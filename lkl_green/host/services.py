@@ -2,7 +2,8 @@
 
 The doorbell of `idle_sleep` is one raw lock: ringing is `release()`, sleeping is `acquire()`. A `threading.Event` or
 `Condition` was dropped: their `set()` and `notify()` take a lock, so that a signal handler which interrupts them and
-rings as well waits for itself.
+rings as well waits for itself. Once somebody asks for a poller, which an event loop or a host descriptor needs, it
+takes the doorbell's place: ringing then costs a system call.
 """
 
 # ruff: noqa: D102 - HostOps describes the operations.
@@ -19,14 +20,20 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from lkl_green.errors import HostMisuse, HostPanic
 from lkl_green.host.objects import freed_twice, negative, used_after_free
 from lkl_green.host.ops import HostOps
+from lkl_green.host.poller import make_poller
 from lkl_green.host.timers import OneShotTimer, TimerThread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from lkl_green.host.poller import Poller
+
 # A signal that comes between Python's last look for one and the system call that blocks is noticed only when that call
 # returns. The main thread, which alone runs signal handlers, therefore never blocks for longer than this at a time.
 SIGNAL_POLL_S = 0.1
+
+# How long idle waits for descriptors before it looks whether somebody else has closed one of them.
+AUDIT_S = 1.0
 
 
 class HostServices(HostOps):
@@ -110,6 +117,9 @@ class HostServices(HostOps):
     # -- idle
 
     def idle_sleep(self, timeout_ns: int | None) -> None:
+        if self.made_poller is not None:
+            self._sleep_on(self.made_poller, timeout_ns)
+            return
         deadline_ns = None if timeout_ns is None else monotonic_ns() + timeout_ns
         try:
             while not self._doorbell.acquire(timeout=self._nap_s(deadline_ns)):
@@ -127,7 +137,41 @@ class HostServices(HostOps):
             return longest
         return min(longest, max(0.0, (deadline_ns - monotonic_ns()) / 1e9))
 
+    def _sleep_on(self, poller: Poller, timeout_ns: int | None) -> None:
+        deadline_ns = None if timeout_ns is None else monotonic_ns() + timeout_ns
+        longest_ns = int(min(self._nap_s(), AUDIT_S) * 1e9)
+        next_audit_ns = monotonic_ns() + int(AUDIT_S * 1e9)
+        left_ns = longest_ns if timeout_ns is None else min(timeout_ns, longest_ns)
+        try:
+            while not poller.wait(left_ns):
+                now_ns = monotonic_ns()
+                if deadline_ns is not None:
+                    if now_ns >= deadline_ns:
+                        return
+                    left_ns = min(deadline_ns - now_ns, longest_ns)
+                if now_ns >= next_audit_ns:
+                    next_audit_ns = now_ns + int(AUDIT_S * 1e9)
+                    poller.audit()
+        except BaseException:
+            poller.wake()  # as below
+            raise
+
+    def poller(self) -> Poller:
+        if self.made_poller is None:
+            self.made_poller = make_poller()
+            if self._doorbell.acquire(blocking=False):
+                self.made_poller.wake()
+        return self.made_poller
+
+    def _close_poller(self) -> None:
+        poller, self.made_poller = self.made_poller, None
+        if poller is not None:
+            poller.close()
+
     def idle_wake(self) -> None:
+        if self.made_poller is not None:
+            self.made_poller.wake()
+            return
         # Most rings find the bell rung already; catching the error of each would cost more than a context switch.
         if not self._doorbell.locked():
             return

@@ -26,6 +26,7 @@ from lkl_green.kernel.kthread import KThreads
 from lkl_green.kernel.loop import RunLoop, RunStatus, RunUntil
 from lkl_green.kernel.panic import Faults
 from lkl_green.kernel.printk import Printk
+from lkl_green.kernel.readiness import Readiness
 from lkl_green.kernel.reboot import DEFAULT_TIMEOUT_S, Reboot
 from lkl_green.kernel.report import KernelStatistics, Reports
 from lkl_green.kernel.sched import Scheduler
@@ -113,6 +114,7 @@ class Kernel:
         self.exec = Exec(self)
         self.exits = Exits(self)
         self.irq = InterruptController(self)
+        self.readiness = Readiness(self)
         self.softirq = Softirqs(self)
         self.tasklets = TaskletQueue(self.softirq)
         self.timers = Timers(self)
