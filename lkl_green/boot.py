@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lkl_green.fs.file_table import FileTable
+from lkl_green.fs.init import vfs_init
 from lkl_green.host.clock import Clock, VirtualClock
 from lkl_green.host.greenlets import GreenletHost
 from lkl_green.host.ops import HostOps
@@ -92,7 +92,7 @@ def lkl_start_kernel(
         watchdog_ns=None if watchdog_s is None else int(watchdog_s * 1e9),
         loglevel=loglevel,
     )
-    kernel.fs = FileTable(kernel)
+    vfs_init(kernel)
     if trace:
         kernel.trace_start()
     kernel.init.start_kernel()

@@ -17,6 +17,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from lkl_green.errors import TaskExit
+from lkl_green.fs import pipe as _pipe
+from lkl_green.fs import select as _select
+from lkl_green.fs import socketpair as _socketpair
+from lkl_green.fs.eventfd import EventFd
+from lkl_green.fs.eventpoll import EventPoll
+from lkl_green.fs.file import File
+from lkl_green.fs.file_table import files_of_current as _files_of_current
+from lkl_green.fs.kfifo import KFifo
 from lkl_green.kernel import kthread_worker as _kthread_worker
 from lkl_green.kernel import umh as _umh
 from lkl_green.kernel.completion import Completion
@@ -52,12 +60,32 @@ from lkl_green.kernel.task import (
 )
 from lkl_green.kernel.timer import MAX_SCHEDULE_TIMEOUT, Timer
 from lkl_green.kernel.umh import UMH_NO_WAIT, UMH_WAIT_EXEC, UMH_WAIT_PROC
+from lkl_green.kernel.unistd import (
+    EPOLL_CTL_ADD,
+    EPOLL_CTL_DEL,
+    EPOLL_CTL_MOD,
+    EPOLLERR,
+    EPOLLET,
+    EPOLLHUP,
+    EPOLLIN,
+    EPOLLNVAL,
+    EPOLLONESHOT,
+    EPOLLOUT,
+    EPOLLRDHUP,
+    O_NONBLOCK,
+    SHUT_RD,
+    SHUT_RDWR,
+    SHUT_WR,
+    EpollEvent,
+)
 from lkl_green.kernel.wait import WaitQueueHead
 from lkl_green.kernel.work import DelayedWork, Work
 from lkl_green.kernel.workqueue import Workqueue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    from lkl_green.fs.file import Buffer
 
     T = TypeVar("T")
 
@@ -524,6 +552,59 @@ def WRITE_ONCE(write: Callable[[], object], name: str = "") -> None:  # noqa: N8
     write()
 
 
+# -- files
+
+
+def pipe(flags: int = 0) -> tuple[File, File]:
+    """A pipe: the end to read from, the end to write to; without descriptors (create_pipe_files())."""
+    return _pipe.create_pipe_files(flags)
+
+
+def socketpair(flags: int = 0) -> tuple[_socketpair.UnixSocket, _socketpair.UnixSocket]:
+    """Two connected stream sockets; without descriptors."""
+    return _socketpair.create_socketpair(flags)
+
+
+def kernel_read(file: File, count: int) -> bytes:
+    """Up to `count` bytes; b"" at the end. Raises OSError: EAGAIN, EINTR, EBADF."""
+    return file.read(count)
+
+
+def kernel_write(file: File, data: Buffer) -> int:
+    """Write; how many bytes were taken. Raises OSError: EPIPE, EAGAIN, EINTR, EBADF."""
+    return file.write(data)
+
+
+def vfs_poll(file: File) -> int:
+    """What would not block now, as EPOLL* bits; never sleeps."""
+    return file.poll()
+
+
+def do_poll(wanted: Sequence[tuple[File, int]], timeout_ns: int | None = None) -> list[int]:
+    """Wait until one of the files is ready; what each is ready for. Raises InterruptedError (EINTR).
+
+    Args:
+        wanted: files, each with the EPOLL* bits to wait for.
+        timeout_ns: 0 only looks, None waits for good.
+    """
+    return _select.do_poll(current_kernel(), wanted, timeout_ns)
+
+
+def filp_close(file: File) -> None:
+    """Give a reference back; the last one closes the file. Raises OSError(EBADF)."""
+    file.close()
+
+
+def fget(fd: int) -> File:
+    """The file behind a descriptor of the current task, with a reference for the caller. Raises OSError(EBADF)."""
+    return _files_of_current(current_kernel()).fget(fd).get()
+
+
+def fd_install(file: File) -> int:
+    """Give the file, and its reference, the lowest free descriptor of the current task. Raises OSError(EMFILE)."""
+    return _files_of_current(current_kernel()).fd_install(file)
+
+
 # -- messages and the end
 
 
@@ -553,6 +634,17 @@ def kernel_power_off() -> None:
 __all__ = [
     "CLONE_PARENT",
     "CLONE_VFORK",
+    "EPOLLERR",
+    "EPOLLET",
+    "EPOLLHUP",
+    "EPOLLIN",
+    "EPOLLNVAL",
+    "EPOLLONESHOT",
+    "EPOLLOUT",
+    "EPOLLRDHUP",
+    "EPOLL_CTL_ADD",
+    "EPOLL_CTL_DEL",
+    "EPOLL_CTL_MOD",
     "KERN_ALERT",
     "KERN_CRIT",
     "KERN_DEBUG",
@@ -562,10 +654,14 @@ __all__ = [
     "KERN_NOTICE",
     "KERN_WARNING",
     "MAX_SCHEDULE_TIMEOUT",
+    "O_NONBLOCK",
     "READ_ONCE",
     "SCHED_FIFO",
     "SCHED_NORMAL",
     "SCHED_RR",
+    "SHUT_RD",
+    "SHUT_RDWR",
+    "SHUT_WR",
     "SIGCHLD",
     "SIGKILL",
     "TASK_IDLE",
@@ -580,6 +676,11 @@ __all__ = [
     "WRITE_ONCE",
     "Completion",
     "DelayedWork",
+    "EpollEvent",
+    "EventFd",
+    "EventPoll",
+    "File",
+    "KFifo",
     "KthreadDelayedWork",
     "KthreadWork",
     "KthreadWorker",
@@ -608,7 +709,11 @@ __all__ = [
     "del_timer_sync",
     "destroy_workqueue",
     "do_exit",
+    "do_poll",
     "drain_workqueue",
+    "fd_install",
+    "fget",
+    "filp_close",
     "flush_delayed_work",
     "flush_signals",
     "flush_work",
@@ -618,8 +723,10 @@ __all__ = [
     "irq_expect",
     "kernel_execve",
     "kernel_power_off",
+    "kernel_read",
     "kernel_thread",
     "kernel_wait4",
+    "kernel_write",
     "kthread_cancel_delayed_work_sync",
     "kthread_cancel_work_sync",
     "kthread_create",
@@ -651,6 +758,7 @@ __all__ = [
     "ndelay",
     "need_resched",
     "panic",
+    "pipe",
     "preempt_disable",
     "preempt_enable",
     "printk",
@@ -667,9 +775,11 @@ __all__ = [
     "send_sig",
     "set_current_state",
     "signal_pending",
+    "socketpair",
     "ssleep",
     "tasklet",
     "usleep",
+    "vfs_poll",
     "wait_event",
     "wait_event_interruptible",
     "wait_event_timeout",

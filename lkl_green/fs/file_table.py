@@ -90,3 +90,8 @@ class FileTable:
             except Exception as error:
                 self._open.pop(file, None)
                 self._kernel.printk.err(f"halt: {file!r}: {error}")
+
+
+def files_of_current(kernel: Kernel) -> FilesStruct:
+    """The descriptors of the current task of a kernel; an empty table if it has none yet."""
+    return cast("FilesStruct", kernel.fs.files_of(kernel.sched.current))

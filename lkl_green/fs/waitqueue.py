@@ -53,6 +53,11 @@ class FileWaitQueue(WaitQueueHead):
         if self._watchers is not None:
             self._watchers.pop(watcher, None)
 
+    @property
+    def watchers(self) -> tuple[Watcher, ...]:
+        """Who watches."""
+        return tuple(self._watchers or ())
+
     def wake_up(self, nr_exclusive: int = 1, states: int = TASK_NORMAL) -> int:
         """Tell the watchers that anything may be ready, and wake tasks as `WaitQueueHead.wake_up()` does."""
         if self._watchers:
