@@ -12,13 +12,21 @@
      |    |    +-- ReentrantRun       lkl_run() inside lkl_run(), in a kernel thread or an interrupt handler
      |    |    +-- KernelHalted       the kernel was asked for something after it had halted
      |    |    +-- NoCurrentKernel    in-kernel code was called where no kernel runs
+     |    |    +-- AlreadyEmbedded    an event loop runs this kernel already
+     |    |    +-- NotEmbedded        a kernel thread awaits, and no event loop runs its kernel
+     |    |    +-- AwaitOutsideKernelThread   await_() where no kernel thread runs
+     |    |    +-- WrongLoop          a task of another event loop asked for something
+     |    |    +-- LoopGone           the event loop was closed under its kernel, or cancelled its driver
      |    +-- KernelBug               kernel code broke a rule (Linux: BUG(), lkl_bug()); an oops
      |    |    +-- SchedulingWhileAtomic   schedule() with a spinlock held, in an interrupt, or in the idle task
      |    |    +-- LockMisuse         unlocking a lock that another task holds, exiting with one held, ...
      |    |    +-- UnbalancedPut      lkl_cpu_put() by somebody who does not own the LKL CPU
      |    |    +-- BadKernelThread    a kernel_thread() function returned without a successful kernel_execve()
+     |    |    +-- ScopeAcrossSwitch  a kernel thread slept with a cancel scope of the event loop open
      |    +-- KernelPanic             the kernel stopped for good; raised out of lkl_run() from the original
      |    +-- Deadlock                nothing runnable, no timer, no interrupt source, tasks still waiting
+     |    +-- AwaitCancelled          somebody in the event loop cancelled what a kernel thread awaits
+     |    +-- CoroutineStuck          what a kernel thread awaited does not end though it was cancelled
      |    +-- HaltTimeout             some task did not stop within the timeout of lkl_sys_halt()
      |    +-- ProgramError            a program given to the command line cannot be loaded
      |    +-- ScheduleFileError       a schedule file is damaged, of a newer format, or no schedule at all
@@ -87,6 +95,26 @@ class NoCurrentKernel(ApiMisuse):
     """In-kernel code was called in a context in which no kernel runs."""
 
 
+class AlreadyEmbedded(ApiMisuse):
+    """An event loop runs this kernel already."""
+
+
+class NotEmbedded(ApiMisuse):
+    """A kernel thread awaits something, and no event loop runs its kernel."""
+
+
+class AwaitOutsideKernelThread(ApiMisuse):
+    """`await_()` was called where no kernel thread runs."""
+
+
+class WrongLoop(ApiMisuse):
+    """A task of another event loop asked for something."""
+
+
+class LoopGone(ApiMisuse):
+    """The event loop was closed under its kernel, or has cancelled the kernel's driver."""
+
+
 class KernelBug(LklError):
     """Kernel code broke a rule of the kernel (Linux: `BUG()`)."""
 
@@ -107,12 +135,35 @@ class BadKernelThread(KernelBug):
     """A `kernel_thread()` function returned without a successful `kernel_execve()` (rule 76)."""
 
 
+class ScopeAcrossSwitch(KernelBug):
+    """A kernel thread slept with a cancel scope of the event loop open."""
+
+
 class KernelPanic(LklError):
     """The kernel stopped for good. `__cause__` is the exception that an oops came from, if there was one."""
 
 
 class Deadlock(LklError):
     """No task can ever run again: the message names each waiting task, what it waits for and its stack."""
+
+
+class AwaitCancelled(LklError):
+    """Somebody in the event loop, not the kernel, cancelled what a kernel thread awaits."""
+
+
+class CoroutineStuck(LklError):
+    """What kernel threads awaited does not end, though it was cancelled.
+
+    Attributes:
+        coroutines: a description of each.
+    """
+
+    def __init__(self, coroutines: list[str]) -> None:
+        super().__init__(
+            f"the kernel has halted, but the event loop still runs {len(coroutines)} of its threads' coroutines: "
+            f"{', '.join(coroutines)}; they ignore that they were cancelled"
+        )
+        self.coroutines = coroutines
 
 
 class HaltTimeout(LklError):

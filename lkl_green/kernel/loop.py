@@ -275,6 +275,12 @@ class RunLoop:
         if not self._clock_is_virtual or not sched.policy.nr_running:
             self._readiness.look()
 
+    @property
+    def has_events(self) -> bool:
+        """Whether something from outside waits to be taken in; a loop of one's own looks before it sleeps."""
+        irq = self._irq
+        return bool(irq.raised or self._posts or (irq.held and not irq.expected))
+
     def _over_budget(self) -> bool:
         return self._deadline_ns != NEVER and self._kernel.host.time() >= self._deadline_ns
 

@@ -66,6 +66,7 @@ class Scheduler:
         swapper: the idle task.
         points: scheduling points passed; `checkpoint`: at how many the slow path is taken.
         leave: `lkl_run()` is to be left at the next scheduling point.
+        killing: how many tasks are being taken down while the kernel goes on.
         post_switch: the next task has to look at who ran before it.
         trace: who is told of switches and wake-ups; None while nobody listens.
         listener: who is told of scheduling points; None while nobody listens.
@@ -80,6 +81,7 @@ class Scheduler:
         "halting",
         "idle_switches",
         "interrupted",
+        "killing",
         "last",
         "leave",
         "listener",
@@ -107,6 +109,7 @@ class Scheduler:
         self.idle_switches = 0
         self.leave = False
         self.halting = False
+        self.killing = 0
         self.post_switch = False
         self.trace: Tracepoints | None = None
         self.listener: Callable[[str, object], None] | None = None
@@ -320,7 +323,7 @@ class Scheduler:
 
     def finish_task_switch(self) -> None:
         """Clean up after the task that ran before; runs in the one that runs now (rules 44, 113)."""
-        self.post_switch = self.halting
+        self.post_switch = self.halting or self.killing > 0
         last = self.last
         if last.state == TASK_DEAD and last.killed <= KILLED_SLEEPS:  # the frames of one that was given up stay
             self.on_dead(last)
@@ -386,6 +389,8 @@ class Scheduler:
 
     def _abandon(self, task: Task) -> None:
         """Switch away from a task that swallows TaskKilled, for ever: nothing but not running it stops it."""
+        if self.killing:
+            self.killing -= 1
         self.on_abandoned(task)
         self.arch.abandon(task, self.task_dead(task))
         raise TaskAbandoned(f"{task.comm}-{task.pid} was given up and must not run again")
