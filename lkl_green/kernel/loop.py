@@ -266,7 +266,8 @@ class RunLoop:
     @property
     def has_events(self) -> bool:
         """Whether something from outside waits to be taken in; a loop of one's own looks before it sleeps."""
-        return bool(self._irq.raised or self._irq.held or self._posts)
+        irq = self._irq
+        return bool(irq.raised or self._posts or (irq.held and not irq.expected))
 
     def _look_at_descriptors(self) -> None:
         """A system call, so not as often as the rest; idle leaves it to pause(), which waits for them anyway."""
@@ -274,12 +275,6 @@ class RunLoop:
         self._next_look = sched.points + POLL_POINTS
         if not self._clock_is_virtual or not sched.policy.nr_running:
             self._readiness.look()
-
-    @property
-    def has_events(self) -> bool:
-        """Whether something from outside waits to be taken in; a loop of one's own looks before it sleeps."""
-        irq = self._irq
-        return bool(irq.raised or self._posts or (irq.held and not irq.expected))
 
     def _over_budget(self) -> bool:
         return self._deadline_ns != NEVER and self._kernel.host.time() >= self._deadline_ns

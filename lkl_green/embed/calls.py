@@ -1,0 +1,149 @@
+"""Calls into the kernel: a function of the application, run as a kernel thread.
+
+A call is a kthread with the application for its owner. It is forked at once instead of asking kthreadd for it: the
+caller is the idle task, whose context nobody inherits anything from, so there is nothing for kthreadd to protect.
+
+*Cancelling* the await takes the thread down, not the kernel: TaskKilled is raised at the thread's sleep, so that its
+`finally` blocks run, and the caller waits until it has ended. Linux ends killable sleeps by SIGKILL and leaves the
+uninterruptible ones alone. Here each sleep of such a thread is treated as killable: a thread that works for somebody in
+the loop must not hold up his cancellation, and msleep() is uninterruptible.
+"""
+
+from __future__ import annotations
+
+from inspect import iscoroutine
+from typing import TYPE_CHECKING, Any
+
+from lkl_green.embed.awaiting import run_coroutine
+from lkl_green.errors import KernelHalted, TaskExit, TaskKilled
+from lkl_green.kernel.completion import Completion
+from lkl_green.kernel.kthread import KThread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lkl_green.embed.backend import Waiter
+    from lkl_green.embed.driver import Driver
+    from lkl_green.kernel.task import Task
+
+
+class Call(KThread):
+    """A function on its way through the kernel.
+
+    Attributes:
+        done: whether the thread has ended.
+        task: the kernel thread.
+        waiter: where the caller waits.
+    """
+
+    __slots__ = ("_exited", "done", "driver", "error", "task", "waiter")
+
+    def __init__(self, driver: Driver, fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        # Not KThread's: its completion is made when somebody in the kernel wants it, which is rare.
+        self.fn = fn
+        self.args = args
+        self.should_stop = self.should_park = False
+        self.parked = None
+        self.result = None
+        self.driver = driver
+        self.done = False
+        self.error: BaseException | None = None
+        self.waiter: Waiter | None = None
+        self.task: Task
+        self._exited: Completion | None = None
+
+    @property
+    def exited(self) -> Completion:  # type: ignore[override]
+        """For kthread_stop() in the kernel."""
+        if self._exited is None:
+            self._exited = Completion(self.driver.kernel, "the end of a call")
+            if self.done:
+                self._exited.complete_all()
+        return self._exited
+
+    # -- in the kernel
+
+    def run(self, _arg: object) -> Any:
+        """The thread function."""
+        fn, args = self.fn, self.args
+        assert fn is not None
+        self.fn, self.args = None, ()
+        try:
+            result = fn(*args) if args else fn()
+            if iscoroutine(result):
+                result = run_coroutine(result)
+        except TaskExit as exit:
+            return exit.args[0]
+        except Exception as error:  # the caller's to see, and no oops
+            self.error = error
+            return None
+        return result
+
+    def thread_exits(self, task: Task, code: Any) -> None:
+        """The thread has ended, was killed, or never ran."""
+        self.done = True
+        if self.error is None:
+            if task.killed or self.fn is not None:
+                self.error = _killed(task)
+            else:
+                self.result = code
+        if self._exited is not None:
+            self._exited.complete_all()
+        self.driver.outbox.append(self)
+
+    # -- in the loop
+
+    def in_loop(self) -> None:
+        """The driver deals with the thread's end."""
+        self.driver.pending.pop(self, None)
+        if self.waiter is not None:
+            self.waiter.wake()
+
+    def kernel_has_gone(self) -> None:
+        """The kernel has halted, and this thread did not end."""
+        if not self.done:
+            self.done = True
+            self.error = KernelHalted("the kernel has halted during the call, whose thread did not end")
+        self.in_loop()
+
+    def outcome(self) -> Any:
+        """The result; raises what the function raised."""
+        error = self.error
+        if error is None:
+            return self.result
+        self.error = None
+        try:
+            raise error
+        finally:
+            del error  # it has our frame in its traceback
+
+    def kill(self) -> None:
+        """Take the thread down, at once if the kernel has nothing else to do."""
+        driver = self.driver
+        if self.done:
+            return
+        was_idle = driver.is_idle()
+        driver.kernel.exits.take_down(self.task)
+        if self.done:
+            self.in_loop()
+            return
+        driver.go_on(was_idle)
+        if not self.done and driver.abandoned(self.task):
+            self.kernel_has_gone()
+
+
+def _killed(task: Task) -> BaseException:
+    return KernelHalted(f"{task.comm}-{task.pid}, which ran the call, was taken down; the kernel halts, or was told to")
+
+
+def start(driver: Driver, call: Call, name: str, flags: int = 0, parent: Task | None = None) -> None:
+    """Fork the thread of a call; it runs in the next slice. Raises OSError as fork does."""
+    kernel = driver.kernel
+    call.task = task = kernel.fork.do_fork(
+        flags, None, call.run, None, name, parent=kernel.kthreads.kthreadd if parent is None else parent
+    )
+    task.kthread = call
+    driver.pending[call] = None
+
+
+__all__ = ["Call", "TaskKilled", "start"]

@@ -1,0 +1,286 @@
+"""The driver: who calls `lkl_run()` inside an event loop, and when.
+
+    driver's task            slice | checkpoint | slice | checkpoint | ... sleep until a timer or an interrupt
+    a task that calls in     ... await k.call(fn): slice, here and now, if the kernel has nothing else to do
+
+*Slices.* The kernel runs in slices between which the loop's other tasks run. A task of the driver's own does it while
+the kernel is busy. When the kernel is idle, whoever gives it something to do, a call or an answer that a kernel thread
+waits for, runs the slice on the spot, inside its own task: waking another task for that would cost as much as the whole
+call. A slice is never run inside a slice, and only ever on the OS thread that owns the kernel.
+
+*The outbox.* Kernel threads never touch the loop: they leave a message, and sleep. After each slice the messages are
+dealt with, outside the kernel and on the loop's OS thread, whatever OS thread or greenlet the kernel thread runs on.
+So all three configurations work, and the order of what happens is the order in which the kernel did it.
+
+*Time.* The kernel's next timer is the driver's alarm. A virtual clock jumps instead, unless the loop awaits something
+for a kernel thread: what the host does takes no virtual time, so the jump waits for it, as idle does for interrupts
+that are expected.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any, Protocol
+
+from lkl_green.embed.doorbell import Doorbell
+from lkl_green.errors import Deadlock, KernelHalted, LoopGone, WrongLoop
+from lkl_green.kernel.loop import RunReason, RunStatus, RunUntil
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lkl_green.embed.backend import Backend
+    from lkl_green.embed.pace import Pace
+    from lkl_green.kernel.kernel import Kernel
+    from lkl_green.kernel.task import Task
+
+_UNTIL_IDLE = RunUntil.IDLE
+_IDLE, _DEADLOCK = RunReason.IDLE, RunReason.DEADLOCK
+
+
+class Message(Protocol):
+    """What a kernel thread leaves for the loop."""
+
+    def in_loop(self) -> None:
+        """Deal with it, between two slices."""
+
+
+class Ending(Protocol):
+    """Something a halted kernel must not leave waiting."""
+
+    def kernel_has_gone(self) -> None:
+        """The kernel will not do it any more."""
+
+
+class Driver:
+    """Runs one kernel in one event loop.
+
+    Attributes:
+        kernel, backend: which and where.
+        outbox: what kernel threads have left for the loop.
+        pending: calls and waits of the loop's tasks that the kernel works at.
+        companions: tasks of the loop that await something for kernel threads.
+        serving: the companion in whose task the slice runs that is under way.
+        error: what ended the kernel.
+        closing: the block is over; what is left is waiting for init.
+    """
+
+    __slots__ = (
+        "_alarm",
+        "_deadline_ns",
+        "_doorbell",
+        "_fail",
+        "_open_ended",
+        "_pace",
+        "_status",
+        "backend",
+        "closing",
+        "companions",
+        "ended",
+        "error",
+        "kernel",
+        "outbox",
+        "pending",
+        "serving",
+    )
+
+    def __init__(self, kernel: Kernel, backend: Backend, pace: Pace, fail: Callable[[], object]) -> None:
+        self.kernel = kernel
+        self.backend = backend
+        self.outbox: deque[Message] = deque()
+        self.pending: dict[Ending, None] = {}
+        self.companions: dict[Any, None] = {}
+        self.serving: Any = None
+        self.error: BaseException | None = None
+        self.closing = False
+        self.ended = backend.new_waiter()
+        self._pace = pace
+        self._fail = fail
+        self._alarm = backend.new_alarm()
+        self._doorbell = Doorbell(kernel, backend, self._alarm.wake, self._loop_has_gone)
+        self._status = RunStatus(RunReason.BUDGET, None)
+        self._deadline_ns: int | None = None
+        self._open_ended = kernel.open_ended
+
+    # -- life cycle
+
+    def attach(self) -> None:
+        """The kernel is ours: calls may come at any time, so that being idle is no deadlock."""
+        self.kernel.embedding = self
+        self.kernel.open_ended = True
+        self._doorbell.hang_up()
+
+    def detach(self) -> None:
+        """The kernel is nobody's again."""
+        self._doorbell.take_down()
+        self.kernel.open_ended = self._open_ended
+        self.kernel.embedding = None
+
+    def close_soon(self) -> None:
+        """Nobody calls in any more: from now on a kernel that can never go on is deadlocked."""
+        self.closing = True
+        self.kernel.open_ended = self._open_ended
+        self._alarm.wake()
+
+    def check(self, what: str) -> None:
+        """Raises WrongLoop, LoopGone or KernelHalted if a task cannot ask for anything now."""
+        if not self.backend.is_here():
+            raise WrongLoop(
+                f"{what}: kernel {self.kernel.name} runs in another event loop. Await it there, or hand the call over "
+                "with anyio.from_thread.run()"
+            )
+        if self.kernel.halted or self.error is not None or self.kernel.embedding is not self:
+            raise KernelHalted(
+                f"{what} on kernel {self.kernel.name}, which has halted: its `async with running()` is over, or its "
+                "init has returned"
+            )
+
+    def _loop_has_gone(self) -> None:
+        """Somebody rang and nobody will ever hear it: answer those who would wait for ever."""
+        if self.error is None:
+            self.error = LoopGone(
+                f"the event loop that ran kernel {self.kernel.name} was closed under it. Leave the block of running() "
+                "before the loop is closed; halt the kernel with lkl_sys_halt()"
+            )
+        self.kernel.host_tasks.refuse_all()
+
+    # -- slices
+
+    def slice(self) -> None:
+        """Run the kernel for a while, and deal with what it says. Never raises: errors end the block."""
+        kernel = self.kernel
+        pace = self._pace
+        self._doorbell.rung = False
+        try:
+            self._status = status = kernel.loop.run(_UNTIL_IDLE, pace.max_switches, pace.budget_ns)
+        except BaseException as error:
+            self.failed(error)
+            self._deal_with_messages()
+            return
+        if self.outbox:
+            self._deal_with_messages()
+        if status.reason is _IDLE or status.reason is _DEADLOCK:
+            next_ns = status.next_event_ns
+            if next_ns is not None and (self._deadline_ns is None or next_ns < self._deadline_ns):
+                self._deadline_ns = next_ns
+                self._alarm.move_up(next_ns - kernel.clock.peek_ns())
+        else:
+            self._alarm.wake()
+
+    def _deal_with_messages(self) -> None:
+        outbox = self.outbox
+        while outbox:
+            outbox.popleft().in_loop()
+
+    def is_idle(self) -> bool:
+        """Whether a slice would do nothing but what is asked for next."""
+        fifo = self.kernel.sched.fifo
+        return fifo is not None and not fifo and not self.kernel.loop.running
+
+    def wake(self) -> None:
+        """The kernel has something to do; on the loop's OS thread."""
+        self._alarm.wake()
+
+    def go_on(self, was_idle: bool) -> None:
+        """The kernel was given something to do: do it here if it `was_idle`, else in its turn."""
+        if was_idle:
+            self.slice()
+        else:
+            self._alarm.wake()
+
+    def failed(self, error: BaseException) -> None:
+        """The kernel, or the driver, cannot go on: end the block with `error`."""
+        if self.error is None:
+            self.error = error
+        self._fail()
+        self._alarm.wake()
+
+    # -- the driver's task
+
+    async def drive(self) -> None:
+        """Run the kernel until it halts. Errors are left in `error`."""
+        try:
+            await self._drive()
+        except self.backend.cancelled as error:
+            self.failed(LoopGone("the event loop has cancelled the task that runs the kernel"))
+            raise error
+        except BaseException as error:
+            self.failed(error)
+        finally:
+            self.ended.wake()
+
+    async def _drive(self) -> None:
+        kernel = self.kernel
+        time = kernel.host.time
+        sched = kernel.sched
+        checkpoint = self.backend.checkpoint
+        begin = time()
+        while True:
+            points = sched.points
+            self.slice()
+            if self.error is not None or kernel.halted:
+                return
+            end = time()
+            if self._time_jumps() and end - begin < self._pace.budget_ns:
+                continue
+            if self._is_busy():
+                await checkpoint()
+                others = time()
+                self._pace.learn(end - begin, sched.points - points, others - end)
+                begin = others
+                continue
+            self._check_deadlock()
+            if self.error is not None:
+                return
+            await self._sleep()
+            begin = time()
+
+    def _is_busy(self) -> bool:
+        reason = self._status.reason
+        if reason is not _IDLE and reason is not _DEADLOCK:
+            return True
+        return bool(self.kernel.sched.policy.nr_running) or self.kernel.loop.has_events
+
+    def _time_jumps(self) -> bool:
+        """Let virtual time jump to the next timer, if the kernel is idle and waits for nobody outside."""
+        kernel = self.kernel
+        if not kernel.clock.is_virtual or self.companions or self._is_busy():
+            return False
+        if kernel.irq.expected or self._status.next_event_ns is None:
+            return False
+        kernel.loop.pause(self._status)
+        self._status = RunStatus(RunReason.BUDGET, None)  # busy: what is due now has not run
+        return True
+
+    def _check_deadlock(self) -> None:
+        if self.closing and self._status.reason is _DEADLOCK and not self.companions and not self.pending:
+            self.failed(Deadlock(self._status.report))
+
+    async def _sleep(self) -> None:
+        """Until the next timer is due, or the doorbell rings."""
+        kernel = self.kernel
+        next_ns = None if kernel.clock.is_virtual else self._status.next_event_ns
+        self._deadline_ns = next_ns
+        delay_ns = None if next_ns is None else max(next_ns - kernel.clock.peek_ns(), 0)
+        try:
+            await self._alarm.wait(delay_ns)
+        finally:
+            self._deadline_ns = None
+
+    # -- the end
+
+    def halt(self, timeout_s: float) -> None:
+        """Halt the kernel, if it has not, and let everybody go who waits for it. Raises HaltTimeout."""
+        try:
+            self.kernel.lkl_sys_halt(timeout_s)
+        finally:
+            self._deal_with_messages()
+            for one in list(self.pending):
+                one.kernel_has_gone()
+            for companion in list(self.companions):
+                companion.cancel()
+            self._alarm.wake()
+
+    def abandoned(self, task: Task) -> bool:
+        """Whether a task was given up, because it goes on sleeping while it is killed."""
+        return task in self.kernel.reboot.abandoned

@@ -1,0 +1,188 @@
+"""What `running()` gives to async code."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+import anyio
+
+from lkl_green.embed.calls import Call, start
+from lkl_green.kernel.hosttask import THREAD_FLAGS
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine
+
+    from lkl_green.embed.driver import Driver
+    from lkl_green.kernel.completion import Completion
+    from lkl_green.kernel.kernel import Kernel
+    from lkl_green.kernel.task import Task
+
+T = TypeVar("T")
+
+
+class Embedded:
+    """A kernel that runs in an event loop, as the loop's tasks see it.
+
+    Attributes:
+        kernel: the kernel.
+        sys: system calls to be awaited: `await k.sys.nanosleep(1000)`; they raise OSError.
+    """
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+        self.kernel: Kernel = driver.kernel
+        self.sys = AsyncSys(self)
+
+    # -- calls
+
+    @overload
+    async def call(self, fn: Callable[..., Coroutine[Any, Any, T]], *args: Any, name: str | None = None) -> T: ...
+    @overload
+    async def call(self, fn: Callable[..., T], *args: Any, name: str | None = None) -> T: ...
+    async def call(self, fn: Callable[..., Any], *args: Any, name: str | None = None) -> Any:
+        """Run `fn(*args)` as a kernel thread; its result.
+
+        An exception is raised here, and is no oops. Cancelling takes the thread down: TaskKilled is raised at its
+        sleep, and the cancelled caller waits until it has ended.
+
+        Args:
+            fn: a function, or an `async def` function, whose awaits run in the loop.
+            args: its arguments.
+            name: the thread's name; the function's if left out.
+
+        Raises:
+            KernelHalted: it has halted, before or meanwhile.
+            WrongLoop: the kernel runs in another event loop.
+            OSError: there is no room for another thread.
+            BaseException: whatever `fn` raises.
+        """
+        return await self._call(fn, args, getattr(fn, "__name__", "call") if name is None else name)
+
+    async def _call(
+        self, fn: Callable[..., Any], args: tuple[Any, ...], name: str, flags: int = 0, parent: Task | None = None
+    ) -> Any:
+        driver = self._driver
+        driver.check("call()")
+        # Before the call and not after it: a task that is cancelled here has done nothing yet.
+        await driver.backend.checkpoint()
+        driver.check("call()")
+        call = Call(driver, fn, args)
+        was_idle = driver.is_idle()
+        start(driver, call, name, flags, parent)
+        driver.go_on(was_idle)
+        if not call.done:
+            await _finish(driver, call)
+        return call.outcome()
+
+    def syscall(self, nr: int, *params: Any) -> Awaitable[int]:
+        """A system call, raw, as a thread of init makes it: an int, or a negative errno. Await it."""
+        return self._call(partial(self.kernel.syscalls.dispatch, nr, params), (), "syscall", *self._as_init_thread())
+
+    async def wait(self, completion: Completion) -> None:
+        """Wait until a completion of the kernel lets us through; cancelling leaves its queue."""
+        await self._call(completion.wait_for_completion, (), "wait")
+
+    def _as_init_thread(self) -> tuple[int, Task]:
+        return THREAD_FLAGS, self.kernel.init_task
+
+    # -- threads
+
+    def spawn(self, fn: Callable[..., Any], *args: Any, name: str | None = None) -> KernelThread:
+        """Start a kernel thread and do not wait for it.
+
+        An exception that leaves it is an oops like that of any other kernel thread. Raises as `call` does.
+        """
+        driver = self._driver
+        driver.check("spawn()")
+        thread = KernelThread(driver, fn, args)
+        start(driver, thread, getattr(fn, "__name__", "thread") if name is None else name)
+        driver.wake()
+        return thread
+
+    # -- the end
+
+    async def halt(self) -> None:
+        """Halt the kernel: its threads are taken down. Leave the block after that."""
+        driver = self._driver
+        if not self.kernel.halted:
+            driver.check("halt()")
+            self.kernel.power_off()
+            driver.wake()
+        await driver.ended.wait()
+
+    async def halted(self) -> None:
+        """Wait until the kernel has halted."""
+        await self._driver.ended.wait()
+
+    def __repr__(self) -> str:
+        return f"<Embedded {self.kernel!r} in {self._driver.backend.name}>"
+
+
+class KernelThread(Call):
+    """A kernel thread that async code has started with `spawn()`."""
+
+    __slots__ = ()
+
+    def run(self, arg: object) -> Any:
+        """The thread function: what it raises is an oops."""
+        try:
+            return super().run(arg)
+        finally:
+            error, self.error = self.error, None
+            if error is not None:
+                raise error
+
+    async def join(self) -> Any:
+        """Wait until it has ended; its result. Cancelling does not touch the thread. Raises KernelHalted."""
+        driver = self.driver
+        if not self.done:
+            driver.check("join()")
+            waiter = self.waiter = driver.backend.new_waiter()
+            await waiter.wait()
+        return self.outcome()
+
+    async def cancel(self) -> None:
+        """Take it down: TaskKilled is raised at its sleep. Returns when it has ended."""
+        self.driver.check("cancel()")
+        self.kill()
+        if not self.done:
+            await _until_done(self.driver, self)
+
+    def __repr__(self) -> str:
+        return f"<KernelThread {self.task.comm}-{self.task.pid} {'ended' if self.done else 'runs'}>"
+
+
+class AsyncSys:
+    """The system calls, each a coroutine function; see `lkl_green.kernel.syscall.Sys`."""
+
+    def __init__(self, embedded: Embedded) -> None:
+        self._embedded = embedded
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+        """`await k.sys.name(...)`."""
+        function = getattr(self._embedded.kernel.sys, name)
+
+        def call(*args: Any) -> Awaitable[Any]:
+            return self._embedded._call(function, args, name, *self._embedded._as_init_thread())
+
+        return call
+
+
+async def _finish(driver: Driver, call: Call) -> None:
+    """Wait for the end of a call; take its thread down if we are cancelled."""
+    try:
+        await _until_done(driver, call)
+    except BaseException as error:
+        call.kill()
+        if not call.done and isinstance(error, driver.backend.cancelled):
+            with anyio.CancelScope(shield=True), suppress(BaseException):
+                await _until_done(driver, call)
+        call.error = None
+        raise
+
+
+async def _until_done(driver: Driver, call: Call) -> None:
+    waiter = call.waiter = driver.backend.new_waiter()
+    await waiter.wait()

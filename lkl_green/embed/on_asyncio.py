@@ -1,0 +1,125 @@
+"""asyncio, and uvloop, which is the same from here."""
+
+# ruff: noqa: D102 - the base classes describe the operations.
+
+from __future__ import annotations
+
+import asyncio
+import types
+from typing import TYPE_CHECKING, Any
+
+from lkl_green.embed.backend import Alarm, Backend, LoopTask, Waiter
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Generator
+    from contextvars import Context
+
+
+@types.coroutine
+def _bare_yield() -> Generator[None, None, None]:
+    """What `asyncio.sleep(0)` does."""
+    yield
+
+
+class AsyncioWaiter(Waiter):
+    """A future."""
+
+    __slots__ = ("_future",)
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._future: asyncio.Future[None] = loop.create_future()
+
+    def wait(self) -> Awaitable[Any]:
+        return self._future
+
+    def wake(self) -> None:
+        if not self._future.done():
+            self._future.set_result(None)
+
+
+class AsyncioAlarm(Alarm):
+    """A future for each sleep, and a timer handle for its end."""
+
+    __slots__ = ("_future", "_loop", "_timer", "_woken")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._future: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._woken = False
+
+    async def wait(self, delay_ns: int | None) -> None:
+        if self._woken:
+            self._woken = False
+            await _bare_yield()
+            return
+        self._future = self._loop.create_future()
+        if delay_ns is not None:
+            self.move_up(delay_ns)
+        try:
+            await self._future
+        finally:
+            self._future = None
+            self._woken = False
+            self._set_timer(None)
+
+    def wake(self) -> None:
+        self._woken = True
+        future = self._future
+        if future is not None and not future.done():
+            future.set_result(None)
+
+    def move_up(self, delay_ns: int) -> None:
+        when = self._loop.time() + delay_ns / 1e9
+        if self._future is not None and (self._timer is None or when < self._timer.when()):
+            self._set_timer(self._loop.call_at(when, self.wake))
+
+    def _set_timer(self, timer: asyncio.TimerHandle | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = timer
+
+
+class AsyncioTask(LoopTask):
+    """A bare task."""
+
+    __slots__ = ("_task",)
+
+    def __init__(self, task: asyncio.Task[None]) -> None:
+        self._task = task
+
+    def cancel(self) -> None:
+        self._task.cancel()
+
+
+class AsyncioBackend(Backend):
+    """One running asyncio loop."""
+
+    __slots__ = ("_loop",)
+
+    name = "asyncio"
+    cancelled = asyncio.CancelledError
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    def is_here(self) -> bool:
+        try:
+            return asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            return False
+
+    def checkpoint(self) -> Awaitable[Any]:
+        return _bare_yield()
+
+    def new_waiter(self) -> Waiter:
+        return AsyncioWaiter(self._loop)
+
+    def new_alarm(self) -> Alarm:
+        return AsyncioAlarm(self._loop)
+
+    def start(self, main: Callable[[], Coroutine[Any, Any, None]], context: Context, name: str) -> LoopTask:
+        return AsyncioTask(self._loop.create_task(main(), name=name, context=context))
+
+    def call_threadsafe(self, function: Callable[[], object]) -> None:
+        self._loop.call_soon_threadsafe(function)

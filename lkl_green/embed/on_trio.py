@@ -1,0 +1,143 @@
+"""trio.
+
+Tasks for kernel threads are system tasks: they may be given a context, and one that ignores its cancellation keeps
+nobody from leaving but the end of `trio.run()`.
+"""
+
+# ruff: noqa: D102 - the base classes describe the operations.
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import trio
+from trio.lowlevel import (
+    Abort,
+    Task,
+    checkpoint,
+    current_task,
+    current_trio_token,
+    reschedule,
+    spawn_system_task,
+    wait_task_rescheduled,
+)
+
+from lkl_green.embed.backend import Alarm, Backend, LoopTask, Waiter
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine
+    from contextvars import Context
+
+
+class TrioWaiter(Waiter):
+    """The task itself, which is rescheduled."""
+
+    __slots__ = ("_task", "_woken")
+
+    def __init__(self) -> None:
+        self._task: Task | None = None
+        self._woken = False
+
+    async def wait(self) -> None:
+        if self._woken:
+            await checkpoint()
+            return
+        self._task = current_task()
+        await wait_task_rescheduled(self._abort)
+
+    def _abort(self, _raise_cancel: object) -> Abort:
+        self._task = None
+        return Abort.SUCCEEDED
+
+    def wake(self) -> None:
+        self._woken = True
+        task, self._task = self._task, None
+        if task is not None:
+            reschedule(task)
+
+
+class TrioAlarm(Alarm):
+    """A cancel scope whose deadline can be moved."""
+
+    __slots__ = ("_scope", "_waiter", "_woken")
+
+    def __init__(self) -> None:
+        self._scope: trio.CancelScope | None = None
+        self._waiter: TrioWaiter | None = None
+        self._woken = False
+
+    async def wait(self, delay_ns: int | None) -> None:
+        if self._woken:
+            self._woken = False
+            await checkpoint()
+            return
+        self._waiter = TrioWaiter()
+        try:
+            with trio.CancelScope() as self._scope:
+                if delay_ns is not None:
+                    self.move_up(delay_ns)
+                await self._waiter.wait()
+        finally:
+            self._scope = self._waiter = None
+            self._woken = False
+
+    def wake(self) -> None:
+        self._woken = True
+        if self._waiter is not None:
+            self._waiter.wake()
+
+    def move_up(self, delay_ns: int) -> None:
+        if self._scope is not None:
+            self._scope.deadline = min(self._scope.deadline, trio.current_time() + delay_ns / 1e9)
+
+
+class TrioTask(LoopTask):
+    """A system task with a cancel scope around all it does."""
+
+    __slots__ = ("scope",)
+
+    def __init__(self) -> None:
+        self.scope = trio.CancelScope()
+
+    def cancel(self) -> None:
+        self.scope.cancel()
+
+
+class TrioBackend(Backend):
+    """One running trio loop."""
+
+    __slots__ = ("_token",)
+
+    name = "trio"
+    cancelled = trio.Cancelled
+
+    def __init__(self) -> None:
+        self._token = current_trio_token()
+
+    def is_here(self) -> bool:
+        try:
+            return current_trio_token() is self._token
+        except RuntimeError:
+            return False
+
+    def checkpoint(self) -> Awaitable[Any]:
+        return checkpoint()
+
+    def new_waiter(self) -> Waiter:
+        return TrioWaiter()
+
+    def new_alarm(self) -> Alarm:
+        return TrioAlarm()
+
+    def start(self, main: Callable[[], Coroutine[Any, Any, None]], context: Context, name: str) -> LoopTask:
+        task = TrioTask()
+
+        async def scoped() -> None:
+            with task.scope:
+                await main()
+
+        spawn_system_task(scoped, name=name, context=context)
+        return task
+
+    def call_threadsafe(self, function: Callable[[], object]) -> None:
+        self._token.run_sync_soon(function)

@@ -1,0 +1,108 @@
+"""`async with running(kernel) as k:`: a kernel for as long as a block lasts.
+
+    async with running(kernel) as k:         the driver begins
+        await k.call(fn)                     ...
+                                             the block's end: init goes on until it returns; without init, halt
+    # here the kernel has halted, whatever happened
+
+The block is a parent of the kernel as a task group is one of its tasks. If the kernel dies, of an oops or a panic, the
+block is cancelled and KernelPanic comes out of it, not wrapped into a group. If the block ends with an exception, or is
+cancelled, the kernel is halted and the exception goes on.
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from contextvars import copy_context
+from typing import TYPE_CHECKING
+
+import anyio
+
+from lkl_green.embed.backend import backend_here
+from lkl_green.embed.driver import Driver
+from lkl_green.embed.handle import Embedded
+from lkl_green.embed.pace import Pace
+from lkl_green.errors import AlreadyEmbedded, CoroutineStuck, KernelHalted
+from lkl_green.kernel.reboot import DEFAULT_TIMEOUT_S
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from lkl_green.kernel.kernel import Kernel
+
+
+@asynccontextmanager
+async def running(
+    kernel: Kernel,
+    budget_ns: int | None = None,
+    max_switches: int | None = None,
+    halt_timeout_s: float = DEFAULT_TIMEOUT_S,
+) -> AsyncIterator[Embedded]:
+    """Run a kernel in this event loop, asyncio or trio, while the block lasts.
+
+    Args:
+        kernel: started in this OS thread, and run by nobody else meanwhile.
+        budget_ns: how long a slice of the kernel may take before the loop's other tasks run; adapted if left out, to
+            between a quarter of a millisecond and one.
+        max_switches: how many scheduling points a slice may have; adapted to the time budget if left out.
+        halt_timeout_s: how long kernel threads, and what they await, may take to end.
+
+    Yields:
+        the kernel as async code sees it.
+
+    Raises:
+        KernelPanic: the kernel died; `__cause__` is the exception of the oops.
+        Deadlock: after the block, init waits for what can never come.
+        AlreadyEmbedded, WrongThread, KernelHalted: it cannot be run here.
+        HaltTimeout, CoroutineStuck: something did not end.
+        LoopGone: the event loop cancelled the driver, or was closed.
+    """
+    _check(kernel)
+    with anyio.CancelScope() as scope:
+        driver = Driver(kernel, backend_here(), Pace(budget_ns, max_switches), scope.cancel)
+        driver.attach()
+        try:
+            driver.backend.start(driver.drive, copy_context(), f"{kernel.name}: lkl_run()")
+            yield Embedded(driver)
+            if kernel.has_init and not kernel.halted:
+                driver.close_soon()
+                await driver.ended.wait()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await _end(driver, halt_timeout_s)
+    if driver.error is not None:
+        raise driver.error
+
+
+def _check(kernel: Kernel) -> None:
+    if kernel.embedding is not None:
+        raise AlreadyEmbedded(
+            f"running() of kernel {kernel.name}, which an event loop runs already: a kernel has one driver. "
+            "Pass on what the first `async with` gave you"
+        )
+    if not kernel.lkl_is_running():
+        raise KernelHalted(f"running() of kernel {kernel.name}, which has halted: start another one")
+    kernel.loop.check_caller("running()")
+
+
+async def _end(driver: Driver, timeout_s: float) -> None:
+    """Halt the kernel and wait for what it has left in the loop."""
+    try:
+        driver.halt(timeout_s)
+    finally:
+        with anyio.move_on_after(timeout_s):
+            await driver.ended.wait()
+        await _wait_for_companions(driver, timeout_s)
+        driver.detach()
+
+
+async def _wait_for_companions(driver: Driver, timeout_s: float) -> None:
+    """They were cancelled, and should end at once. Raises CoroutineStuck if one does not."""
+    deadline = anyio.current_time() + timeout_s
+    pause_s = 0.0
+    while driver.companions:
+        await anyio.sleep(pause_s)
+        pause_s = min(0.01, 2 * pause_s + 0.0001)
+        if anyio.current_time() > deadline:
+            driver.detach()
+            raise CoroutineStuck(list(map(str, driver.companions)))
