@@ -67,6 +67,10 @@ class KThread:
         self.result = code
         self.exited.complete_all()
 
+    def wait_exited(self) -> None:
+        """Sleep until the thread has ended."""
+        self.exited.wait_for_completion()
+
 
 class _CreateRequest:
     """A kthread_create() on its way through kthreadd."""
@@ -206,7 +210,7 @@ class KThreads:
         kthread.should_stop = True
         self.kthread_unpark(task)
         self._kernel.sched.wake_up_process(task)
-        kthread.exited.wait_for_completion()
+        kthread.wait_exited()
         return kthread.result
 
     def should_stop(self) -> bool:

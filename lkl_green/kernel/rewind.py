@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from lkl_green.errors import KernelBug
 from lkl_green.host.clock import VirtualClock
-from lkl_green.kernel.sched import POLL_POINTS
+from lkl_green.kernel.sched import NEVER, POLL_POINTS
 
 if TYPE_CHECKING:
     from lkl_green.kernel.kernel import Kernel
@@ -25,7 +25,7 @@ class Rewind:
         kernel: one with a virtual clock, of which nothing runs.
     """
 
-    __slots__ = ("_base", "_clock", "_kernel", "_lines", "_next_pid", "_now_ns", "_programs")
+    __slots__ = ("_base", "_clock", "_kernel", "_leftovers", "_lines", "_next_pid", "_now_ns", "_programs")
 
     def __init__(self, kernel: Kernel) -> None:
         if not isinstance(kernel.clock, VirtualClock):
@@ -35,7 +35,8 @@ class Rewind:
         self._now_ns = kernel.clock.peek_ns()
         self._base = [(task, task.state) for task in kernel.pids]
         self._next_pid = kernel.pids.next_pid
-        self._lines = len(kernel.irq.statistics())
+        self._leftovers = (kernel.irq.raised, kernel.irq.held, kernel.host_tasks.posts)
+        self._lines = len(kernel.irq.lines)
         self._programs = kernel.exec.nr_programs
 
     def rewind(self) -> bool:
@@ -58,15 +59,11 @@ class Rewind:
 
     def _is_clean(self) -> bool:
         kernel = self._kernel
-        irq = kernel.irq
-        return (
-            len(kernel.pids.tasks) == len(self._base)
-            and not len(kernel.timers)
-            and not irq.raised
-            and not irq.held
-            and not kernel.softirq.pending
-            and not kernel.host_tasks.posts
-            and len(irq.lines) == self._lines
-            and kernel.exec.nr_programs == self._programs
-            and all(task.state == state and not task.signals for task, state in self._base)
-        )
+        if len(kernel.pids.tasks) != len(self._base) or any(self._leftovers):
+            return False
+        if kernel.timers.next_ns != NEVER or kernel.softirq.pending:
+            return False
+        for task, state in self._base:
+            if task.state != state or task.signals:
+                return False
+        return len(kernel.irq.lines) == self._lines and kernel.exec.nr_programs == self._programs

@@ -231,6 +231,29 @@ class Scheduler:
             prev.state = prev.saved_state & ~TASK_PREEMPTED
             prev.saved_state = TASK_RUNNING
 
+    def preempt_to(self, next: Task) -> bool:
+        """`preempt_schedule()` where the policy has chosen already; False, and nothing done, at a checkpoint.
+
+        It may go on where `prev` is taken down: TaskKilled is raised with the state that this would restore.
+        """
+        if self.points + 1 >= self.checkpoint:
+            return False
+        self.points += 1
+        prev = self.current
+        prev.saved_state = prev.state | TASK_PREEMPTED
+        prev.state = TASK_RUNNING
+        if self.trace is not None:
+            self.trace.sched_switch(prev, next)
+        self.last = prev
+        self.current = next
+        next.switch_to()
+        if self.post_switch:
+            self.finish_task_switch()
+        prev.need_resched = False
+        prev.state = prev.saved_state & ~TASK_PREEMPTED
+        prev.saved_state = TASK_RUNNING
+        return True
+
     def cond_resched(self) -> bool:
         """A scheduling point in a long computation; whether another task ran (rule 127)."""
         self.points = points = self.points + 1

@@ -52,6 +52,7 @@ class Controller(KernelPolicy):
         "_executes",
         "_explore_time",
         "_kernel",
+        "_listen",
         "_max_steps",
         "_next",
         "_parked",
@@ -69,6 +70,7 @@ class Controller(KernelPolicy):
     _pick: Callable[[Sequence[Actor], Actor | None], int]
     _choose: Callable[[str, int], int]
     _executes: Callable[[Actor], None] | None
+    _listen: Callable[[str, object], None]
 
     def __init__(self) -> None:
         self.enabled: list[Actor] = []
@@ -86,33 +88,32 @@ class Controller(KernelPolicy):
 
     # -- one schedule
 
-    def connect(self, kernel: Kernel) -> None:
-        """Learn which kernel this is the policy of, once it has been made."""
+    def connect(self, kernel: Kernel, max_steps: int, *, explore_time: bool, explore_irqs: bool) -> None:
+        """Learn which kernel this is the policy of, once it has been made, and what is to be explored."""
         self._kernel = kernel
         self._sched = kernel.sched
+        self._max_steps = max_steps
+        self._explore_time = explore_time
+        self._listen = self.point_among_events if explore_time else self.point
+        kernel.timers.tie_break = self._tie_break
+        if explore_irqs:
+            kernel.irq.park = self._park
 
-    def begin(self, policy: Policy, run: Run, max_steps: int, *, explore_time: bool, explore_irqs: bool) -> None:
+    def begin(self, policy: Policy, run: Run) -> None:
         """Decide by `policy` from now on; only service threads exist, and they sleep."""
         self.run = run
         self.trail = run.trail
         self.steps = 0
-        self._max_steps = max_steps
         self._pick = policy.pick
         self._choose = policy.choose
-        counts = type(policy).executes is not Policy.executes
-        self._executes = policy.executes if counts else None
-        self._explore_time = explore_time
-        kernel = self._kernel
-        kernel.timers.tie_break = self._tie_break
-        kernel.irq.park = self._park if explore_irqs else None
-        self._sched.listener = self.point_among_events if explore_time else self.point
+        if type(policy).executes is not Policy.executes:
+            self._executes = policy.executes
+        self._sched.listener = self._listen
 
     def finish(self) -> None:
         """The schedule is over: what happens from here on decides nothing."""
         self._sched.listener = None
         self._executes = None
-        self._kernel.irq.park = None
-        self._kernel.timers.tie_break = None
         self.run.steps = self.steps
         self.run.tasks = len(self._actors)
         self._actors.clear()
@@ -141,11 +142,21 @@ class Controller(KernelPolicy):
             self.trail.append(index)
             chosen = enabled[index]
             if chosen is not actor:
-                self._next = chosen
-                self._sched.preempt_schedule()
+                self._switch_to(chosen)
                 return
         if self._executes is not None:
             self._executes(actor)
+
+    def _switch_to(self, chosen: Actor) -> None:
+        """The running task waits, before its operation, until it is chosen itself."""
+        self._running = chosen
+        if self._executes is not None:
+            self._executes(chosen)
+        assert chosen.task is not None
+        if not self._sched.preempt_to(chosen.task):
+            self._running = self._actors[self._sched.current]
+            self._next = chosen
+            self._sched.preempt_schedule()
 
     def choose(self, kind: str, count: int) -> int:
         """One of `count` options that are not about who runs."""
@@ -227,6 +238,8 @@ class Controller(KernelPolicy):
                 chosen = enabled[index]
         else:
             self._next = None
+            self._running = chosen
+            return chosen.task
         self._running = chosen
         if self._executes is not None:
             self._executes(chosen)
@@ -256,8 +269,7 @@ class Controller(KernelPolicy):
         if self.steps > self._max_steps:
             self.abort(Verdict.LIVELOCK, f"the schedule did not end within {self._max_steps} steps")
         if chosen is not actor:
-            self._next = chosen
-            self._sched.preempt_schedule()
+            self._switch_to(chosen)
         elif self._executes is not None:
             self._executes(actor)
         return None
@@ -286,7 +298,9 @@ class Controller(KernelPolicy):
 
     def _park(self, irq: int) -> None:
         """An interrupt was triggered: let the policy say when it comes."""
-        if irq not in self._parked:
+        if self._sched.listener is None:
+            self._kernel.irq.raise_local(irq)
+        elif irq not in self._parked:
             self._parked[irq] = Actor(f"irq {irq}", None, lambda: self._raise_irq(irq))
             self._sched.listener = self.point_among_events
 

@@ -6,6 +6,8 @@ import enum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lkl_green.testing.schedule import Decision
 
 
@@ -37,17 +39,17 @@ class Run:
         time_ns: virtual time at the end.
     """
 
-    __slots__ = ("decisions", "detail", "error", "steps", "tasks", "time_ns", "trail", "verdict")
+    # Defaults of the class, not assignments in __init__: most runs pass, and there are tens of thousands a second.
+    verdict = Verdict.PASSED
+    error: BaseException | None = None
+    detail = ""
+    steps = 0
+    decisions: Sequence[Decision] = ()
+    tasks = 0
+    time_ns = 0
 
     def __init__(self) -> None:
-        self.verdict = Verdict.PASSED
-        self.error: BaseException | None = None
-        self.detail = ""
-        self.steps = 0
         self.trail: list[int] = []
-        self.decisions: list[Decision] = []
-        self.tasks = 0
-        self.time_ns = 0
 
     @property
     def passed(self) -> bool:

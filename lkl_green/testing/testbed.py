@@ -7,11 +7,11 @@ unwinds what is left of the test, and the next schedule gets a new one.
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from lkl_green import lkl_start_kernel
 from lkl_green.errors import HaltTimeout, KernelPanic, ScheduleAborted
-from lkl_green.kernel.fork import do_exit
+from lkl_green.kernel.kthread import KThread
 from lkl_green.kernel.loop import RunReason, RunUntil
 from lkl_green.kernel.rewind import Rewind
 from lkl_green.kernel.task import TASK_NOLOAD, TASK_RUNNING
@@ -30,6 +30,18 @@ _UNTIL_IDLE = RunUntil.IDLE
 _HALT_TIMEOUT_S = 1.0
 
 DEFAULT_MAX_STEPS = 100_000
+
+
+class _NobodyJoins(KThread):
+    """Lets the main thread's function return; nobody waits for its end."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        self.should_stop = self.should_park = False
+
+    def thread_exits(self, task: Task, code: Any) -> None:
+        """Nobody asks."""
 
 
 class Testbed:
@@ -60,6 +72,7 @@ class Testbed:
         self._controller: Controller
         self._rewind: Rewind
         self._base = 0
+        self._end = _NobodyJoins()
         self.boots = 0
 
     def __enter__(self) -> Self:
@@ -82,8 +95,9 @@ class Testbed:
         kernel = self._kernel or self._boot()
         controller = self._controller
         run = Run()
-        controller.begin(policy, run, self.max_steps, explore_time=self.explore_time, explore_irqs=self.explore_irqs)
+        controller.begin(policy, run)
         main = kernel.fork.do_fork(0, None, self._main, test, "main", parent=kernel.init_task)
+        main.kthread = self._end
         try:
             self._run_to_the_end(kernel, controller)
         except KernelPanic as panic:
@@ -104,7 +118,6 @@ class Testbed:
             test()
         except Exception as error:
             self._fail(error)
-        do_exit()
 
     def _fail(self, error: Exception) -> None:
         """An exception left the test: no more of this schedule, if there is more."""
@@ -149,7 +162,7 @@ class Testbed:
         kernel = lkl_start_kernel(
             None, clock="virtual", policy=controller, name="test", watchdog_s=self._watchdog_s, loglevel=0
         )
-        controller.connect(kernel)
+        controller.connect(kernel, self.max_steps, explore_time=self.explore_time, explore_irqs=self.explore_irqs)
         kernel.lkl_run()
         self._kernel, self._controller = kernel, controller
         self._base = len(kernel.pids.tasks)

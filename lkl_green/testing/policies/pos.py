@@ -27,16 +27,18 @@ class POS(Policy):
     def pick(self, enabled: Sequence[Actor], running: Actor | None) -> int:
         """The highest priority; those that race with it draw again."""
         random = self.random.random
-        best = enabled[0]
+        chosen = 0
         highest = UNDRAWN
-        for actor in enabled:
+        for index, actor in enumerate(enabled):
             priority = actor.priority
             if priority < 0:
                 priority = actor.priority = random()
             if priority > highest:
-                best, highest = actor, priority
-        if best.obj is not None:
+                chosen, highest = index, priority
+        best = enabled[chosen]
+        obj = best.obj
+        if obj is not None:
             for actor in enabled:
-                if actor is not best and actor.conflicts(best):
+                if actor.obj == obj and actor is not best and actor.conflicts(best):
                     actor.priority = random()
-        return enabled.index(best)
+        return chosen
