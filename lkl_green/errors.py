@@ -12,6 +12,7 @@
      |    |    +-- ReentrantRun       lkl_run() inside lkl_run(), in a kernel thread or an interrupt handler
      |    |    +-- KernelHalted       the kernel was asked for something after it had halted
      |    |    +-- NoCurrentKernel    in-kernel code was called where no kernel runs
+     |    |    +-- ThreadsInstalled   green_threads() inside green_threads()
      |    |    +-- AlreadyEmbedded    an event loop runs this kernel already
      |    |    +-- NotEmbedded        a kernel thread awaits, and no event loop runs its kernel
      |    |    +-- AwaitOutsideKernelThread   await_() where no kernel thread runs
@@ -27,6 +28,7 @@
      |    +-- Deadlock                nothing runnable, no timer, no interrupt source, tasks still waiting
      |    +-- AwaitCancelled          somebody in the event loop cancelled what a kernel thread awaits
      |    +-- CoroutineStuck          what a kernel thread awaited does not end though it was cancelled
+     |    +-- Escape                  a kernel thread would wait for what the kernel does not control
      |    +-- HaltTimeout             some task did not stop within the timeout of lkl_sys_halt()
      |    +-- ProgramError            a program given to the command line cannot be loaded
      |    +-- ScheduleFileError       a schedule file is damaged, of a newer format, or no schedule at all
@@ -115,6 +117,10 @@ class LoopGone(ApiMisuse):
     """The event loop was closed under its kernel, or has cancelled the kernel's driver."""
 
 
+class ThreadsInstalled(ApiMisuse):
+    """The replacements for `threading` were to be installed a second time."""
+
+
 class KernelBug(LklError):
     """Kernel code broke a rule of the kernel (Linux: `BUG()`)."""
 
@@ -164,6 +170,10 @@ class CoroutineStuck(LklError):
             f"{', '.join(coroutines)}; they ignore that they were cancelled"
         )
         self.coroutines = coroutines
+
+
+class Escape(LklError):
+    """A kernel thread would wait for what the kernel does not control: a real socket, a process, a native thread."""
 
 
 class HaltTimeout(LklError):

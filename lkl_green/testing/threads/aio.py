@@ -1,0 +1,145 @@
+"""asyncio in a kernel thread: an event loop that sleeps in the kernel.
+
+An event loop waits in one place, `selector.select(timeout)`. `KernelSelector` asks the real selector what is ready, and
+if nothing is, sleeps in the kernel: under a virtual clock, time jumps to the loop's next timer. What can make it ready
+meanwhile is another kernel thread that uses a socket, `call_soon_threadsafe()` with its self-pipe above all; each such
+use makes the selectors of the kernel look again. With a real clock, the world outside may do it, too, and the selector
+looks again every few milliseconds.
+
+asyncio keeps the running loop as a property of the OS thread, in C. With loops in several kernel threads it has to
+follow the greenlet: as long as there is a loop, a trace function of the greenlets swaps it at each switch.
+"""
+
+from __future__ import annotations
+
+import selectors
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+import greenlet
+
+from lkl_green.kernel.current import running_here
+from lkl_green.testing.threads.waiter import Waiter, limit_ns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from lkl_green.kernel.kernel import Kernel
+
+_POLL_NS = 2_000_000  # how often the outside world is looked at, with a real clock
+
+native_default_selector: Any = selectors.DefaultSelector
+_native_select = native_default_selector.select
+
+# Who sleeps in a selector, per kernel.
+_sleepers: WeakKeyDictionary[Kernel, list[Waiter]] = WeakKeyDictionary()
+
+
+def default_selector() -> Any:
+    """`selectors.DefaultSelector()`: in a kernel thread, one that sleeps in the kernel."""
+    return native_default_selector() if running_here.kernel is None else KernelSelector()
+
+
+def poll_again(kernel: Kernel) -> None:
+    """A socket was used: whoever sleeps in a selector of this kernel looks again."""
+    for waiter in _sleepers.get(kernel, ()):
+        if not waiter.released:
+            waiter.release()
+
+
+class KernelSelector(native_default_selector):  # type: ignore[misc]
+    """The default selector; waiting in it is sleeping in the kernel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._follow: _RunningLoops | None = _RunningLoops.start()
+
+    def select(self, timeout: float | None = None) -> Any:
+        """What is ready, after at most `timeout` s (selectors.BaseSelector.select)."""
+        kernel = running_here.kernel
+        if kernel is None:
+            return _native_select(self, timeout)
+        ready = _native_select(self, 0)
+        sched = kernel.sched
+        if ready or (timeout is not None and timeout <= 0):
+            if sched.listener is not None:
+                sched.listener("sleep", None)
+            else:
+                sched.cond_resched()
+            return ready
+        self._sleep(kernel, limit_ns(timeout))
+        return _native_select(self, 0)
+
+    def _sleep(self, kernel: Kernel, timeout_ns: int | None) -> None:
+        if kernel.sched.listener is not None:
+            kernel.sched.listener("sleep", None)
+        if not kernel.clock.is_virtual:
+            timeout_ns = _POLL_NS if timeout_ns is None else min(timeout_ns, _POLL_NS)
+        waiters = _sleepers.setdefault(kernel, [])
+        waiter = Waiter(kernel, self)
+        waiters.append(waiter)
+        try:
+            waiter.wait(timeout_ns)
+        finally:
+            waiters.remove(waiter)
+
+    def close(self) -> None:
+        """Close it, and stop following its loop."""
+        super().close()
+        if self._follow is not None:
+            self._follow.stop()
+            self._follow = None
+
+    def __repr__(self) -> str:
+        return f"<event loop's selector of {len(self.get_map() or ())} descriptors>"
+
+
+class _RunningLoops:
+    """The running loop of each greenlet that is switched out, on one OS thread.
+
+    Attributes:
+        users: how many selectors are open.
+    """
+
+    def __init__(self, outer: Callable[..., Any] | None) -> None:
+        from asyncio import events
+
+        self.users = 0
+        self._outer = outer
+        self._loops: dict[Any, Any] = {}
+        self._get: Callable[[], Any] = events._get_running_loop
+        self._set: Callable[[Any], None] = events._set_running_loop
+
+    @classmethod
+    def start(cls) -> _RunningLoops:
+        """Follow the switches of this OS thread, once however many loops there are."""
+        tracer = greenlet.gettrace()
+        follow = getattr(tracer, "__self__", None)
+        if not isinstance(follow, _RunningLoops):
+            follow = cls(tracer)
+            greenlet.settrace(follow.switched)
+        follow.users += 1
+        return follow
+
+    def stop(self) -> None:
+        """One loop fewer."""
+        self.users -= 1
+        if not self.users and greenlet.gettrace() == self.switched:
+            greenlet.settrace(self._outer)
+
+    def switched(self, event: str, args: tuple[Any, Any]) -> None:
+        """Called by greenlet after each switch, in the greenlet that was switched to."""
+        origin, target = args
+        loop = self._get()
+        if loop is not None:
+            self._loops[origin] = loop
+        wanted = self._loops.pop(target, None)
+        if wanted is not loop:
+            self._set(wanted)
+        if self._outer is not None:
+            self._outer(event, args)
+
+
+def sockets_table() -> Mapping[str, Any]:
+    """Attributes of `selectors` to replace."""
+    return {"DefaultSelector": default_selector}

@@ -1,0 +1,247 @@
+"""Installing the replacements, and taking them out again.
+
+The replacements find their kernel where they are called: the one that runs on this OS thread. So they are installed
+once and serve many kernels one after another; a campaign of ten thousand schedules pays for it once. Where no kernel
+runs they do what the originals did.
+
+The table has a row for each attribute: (module or class, name, replacement). Rows that a Python version does not have
+are left out, which is all the difference between the versions.
+"""
+
+from __future__ import annotations
+
+import _thread
+import concurrent.futures.thread as futures_thread
+import importlib
+import itertools
+import queue
+import sched
+import selectors
+import sys
+import threading
+import time
+from concurrent.futures import _base as futures_base
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from lkl_green.errors import KernelHalted, ThreadsInstalled
+from lkl_green.kernel.current import running_here
+from lkl_green.testing.threads import clock, condition, escape, local, native, thread
+from lkl_green.testing.threads.aio import default_selector
+from lkl_green.testing.threads.lock import Lock, RLock
+from lkl_green.testing.threads.rebind import Rebinder
+from lkl_green.testing.threads.simplequeue import SimpleQueue
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from lkl_green.kernel.kernel import Kernel
+
+_ABSENT: Any = object()
+_NATIVE_LOCK: Any
+_NATIVE_RLOCK: Any
+_NATIVE_LOCK, _NATIVE_RLOCK = native.LOCK_TYPES
+_native_simple_queue: Any = queue.SimpleQueue
+
+
+class Replacements:
+    """The replacements, and what they replace.
+
+    Attributes:
+        unhandled: what the program holds that could not be replaced, for people.
+    """
+
+    def __init__(self) -> None:
+        self.unhandled: list[str] = []
+        self._adopted: dict[int, tuple[Any, Any]] = {}  # by id of the native object: itself, and its stand-in
+        self._counts: WeakKeyDictionary[Kernel, dict[str, itertools.count[int]]] = WeakKeyDictionary()
+        self._native_names = native.native_modules()
+        self._undo: list[tuple[Any, str, Any]] = []
+        self._names: list[tuple[Any, Any]] = []
+
+    # -- in and out
+
+    def install(self) -> None:
+        """Replace everything. Raises ThreadsInstalled if something has replaced it already."""
+        if vars(threading)["Lock"] is Lock:
+            raise ThreadsInstalled(
+                "the replacements for threading are installed already: one installation serves every kernel of the "
+                "process, so use green_threads() once, around all of it"
+            )
+        self._names = self._table_of_names()
+        try:
+            self._keep_the_kernel_native()
+            for owner, name, new in list(self._table()):
+                self._replace(owner, name, new)
+            Rebinder(self._names, self._stand_in).walk()
+        except BaseException:
+            self.restore()
+            raise
+
+    def restore(self) -> None:
+        """Put everything back."""
+        while self._undo:
+            owner, name, old = self._undo.pop()
+            if old is _ABSENT:
+                delattr(owner, name)
+            else:
+                setattr(owner, name, old)
+        originals = {id(stand_in): old for old, stand_in in self._adopted.values()}
+        Rebinder([(new, old) for old, new in self._names], lambda value: originals.get(id(value), value)).walk()
+
+    def _replace(self, owner: Any, name: str, new: Any) -> None:
+        self._undo.append((owner, name, vars(owner).get(name, _ABSENT)))
+        setattr(owner, name, new)
+
+    def _keep_the_kernel_native(self) -> None:
+        """The kernel and its hosts go on with OS threads and the host's clock; so do imports, which are no event."""
+        for name, module in list(sys.modules.items()):
+            if name.startswith("lkl_green.") and not name.startswith(("lkl_green.testing.", "lkl_green.cli")):
+                for attribute, stand_in in self._native_names.items():
+                    if vars(module).get(attribute) is sys.modules[attribute]:
+                        self._replace(module, attribute, stand_in)
+        bootstrap: Any = importlib._bootstrap
+        self._replace(bootstrap, "_thread", SimpleNamespace(**vars(_thread)))
+
+    # -- the table
+
+    def _table_of_names(self) -> list[tuple[Any, Any]]:
+        """(original, replacement) for what programs import by name."""
+        pairs = [
+            (_NATIVE_LOCK, Lock),
+            (_thread.allocate_lock, Lock),
+            (threading.Lock, Lock),
+            (threading.RLock, RLock),
+            (_thread.RLock, RLock),
+            (_thread.get_ident, thread.get_ident),
+            (threading.current_thread, thread.current_thread),
+            (threading.enumerate, thread.enumerate_threads),
+            (threading.active_count, thread.active_count),
+            (_thread.start_new_thread, thread.start_new_thread),
+            (threading.local, local.local),
+            (queue.SimpleQueue, SimpleQueue),
+        ]
+        if native.start_joinable_thread is not None:
+            pairs.append((native.start_joinable_thread, thread.start_joinable_thread))
+        pairs += [(getattr(time, name), new) for name, new in clock.REPLACED.items()]
+        pairs += [(getattr(owner, name), new) for owner, name, new in escape.table() if not isinstance(owner, type)]
+        return pairs
+
+    def _table(self) -> Iterator[tuple[Any, str, Any]]:
+        """(module or class, name, replacement) for all that is replaced in the standard library."""
+        names = {id(old): new for old, new in self._names}
+        modules = [_thread, threading, queue, time, sched, futures_thread, futures_base]
+        for module in modules:
+            for name, old in list(vars(module).items()):
+                if not name.startswith("__") and id(old) in names and (module, name) not in _KEPT:
+                    yield module, name, names[id(old)]
+        yield selectors, "DefaultSelector", default_selector
+        yield threading, "_newname", self._new_name
+        yield threading, "_CRLock", None
+        yield threading.Thread, "start", thread.thread_start
+        yield threading.Thread, "join", thread.thread_join
+        yield threading.Thread, "is_alive", thread.thread_is_alive
+        yield futures_thread, "_global_shutdown_lock", Lock()
+        yield futures_thread.ThreadPoolExecutor, "_counter", staticmethod(self._counter("pool", 0))
+        yield futures_thread, "_shutdown", futures_thread._shutdown
+        yield from condition.Methods(self._adopt).table()
+        yield from escape.table()
+
+    def _new_name(self, template: str) -> str:
+        """The name of a Thread that was given none; counted anew in each kernel."""
+        return native.new_name(template) if running_here.kernel is None else template % self._next("thread", 1)
+
+    def _counter(self, what: str, start: int) -> Callable[[], int]:
+        original: Callable[[], int] = futures_thread.ThreadPoolExecutor._counter  # type: ignore[attr-defined]
+        return lambda: original() if running_here.kernel is None else self._next(what, start)
+
+    def _next(self, what: str, start: int) -> int:
+        kernel = running_here.kernel
+        assert kernel is not None
+        counts = self._counts.setdefault(kernel, {})
+        return next(counts.setdefault(what, itertools.count(start)))
+
+    def rewind(self, kernel: Kernel) -> None:
+        """Names are counted from the beginning again: a kernel is about to run another schedule."""
+        self._counts.pop(kernel, None)
+
+    # -- objects that were made before
+
+    def _stand_in(self, value: Any) -> Any:
+        """What to put in the place of a native object that the program made earlier."""
+        kind = type(value)
+        if kind in native.LOCK_TYPES:
+            return self._adopt(value)
+        if kind is native.Local or kind is _native_simple_queue:
+            return self._adopt_other(value)
+        if isinstance(value, native.Local):
+            self.unhandled.append(
+                f"{value!r}: its class was derived from threading.local before the replacements were installed; all "
+                "kernel threads share its values. Define the class afterwards"
+            )
+        return value
+
+    def _adopt(self, lock: Any) -> Any:
+        known = self._adopted.get(id(lock))
+        if known is not None:
+            return known[1]
+        if type(lock) is not _NATIVE_LOCK and type(lock) is not _NATIVE_RLOCK:
+            return lock
+        if not _is_free(lock):
+            self.unhandled.append(f"{lock!r} is held; it stays what it is")
+            return lock
+        stand_in = Lock() if type(lock) is _NATIVE_LOCK else RLock()
+        self._adopted[id(lock)] = (lock, stand_in)
+        return stand_in
+
+    def _adopt_other(self, value: Any) -> Any:
+        known = self._adopted.get(id(value))
+        if known is not None:
+            return known[1]
+        stand_in: Any
+        if type(value) is native.Local:
+            stand_in = local.local()
+            for name, held in vars(value).items():
+                setattr(stand_in, name, held)
+        else:
+            stand_in = SimpleQueue()
+            while not value.empty():
+                stand_in.put(value.get_nowait())
+        self._adopted[id(value)] = (value, stand_in)
+        return stand_in
+
+
+# Attributes with an original that stay: Thread and Condition use them for OS threads outside the kernel.
+_KEPT = {(threading, "_start_new_thread"), (threading, "_start_joinable_thread"), (threading, "_active_limbo_lock")}
+
+
+def _is_free(lock: Any) -> bool:
+    if type(lock) is _NATIVE_RLOCK and lock._is_owned():
+        return False
+    if not lock.acquire(blocking=False):
+        return False
+    lock.release()
+    return True
+
+
+@contextmanager
+def green_threads(kernel: Kernel | None = None) -> Iterator[Replacements]:
+    """Make `threading`, `queue`, `time`, thread pools and asyncio run as kernel threads, for as long as it lasts.
+
+    Args:
+        kernel: the kernel that will run the program; None if there are several, one after another.
+
+    Raises:
+        ThreadsInstalled: they do already.
+        KernelHalted: this kernel will not run any more.
+    """
+    if kernel is not None and not kernel.lkl_is_running():
+        raise KernelHalted("green_threads() for a kernel that has halted")
+    replacements = Replacements()
+    replacements.install()
+    try:
+        yield replacements
+    finally:
+        replacements.restore()

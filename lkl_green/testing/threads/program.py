@@ -1,0 +1,71 @@
+"""A threading program from its beginning to its end: what the interpreter does around a main thread."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from lkl_green import lkl_start_kernel
+from lkl_green.kernel.current import current_kernel
+from lkl_green.testing.threads.patch import green_threads
+from lkl_green.testing.threads.thread import current_handle, threads_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def run_threads(main: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """Run a function that uses threads, in a kernel of its own; what it returns.
+
+    Args:
+        main: the program's main thread.
+        args: its arguments.
+        options: of `lkl_start_kernel()`; the clock is virtual unless they say otherwise.
+
+    Raises:
+        Deadlock: with who holds what and who waits for it.
+        KernelPanic: from the exception that left `main`.
+    """
+    kernel = lkl_start_kernel(as_main(main), *args, **{"clock": "virtual", "loglevel": 0, **options})
+    with green_threads(kernel):
+        return kernel.run()
+
+
+def as_main(main: Callable[..., Any]) -> Callable[..., Any]:
+    """`main` as the function of pid 1: at its end, other threads are waited for, daemons excepted."""
+
+    def run(*args: Any) -> Any:
+        try:
+            return main(*args)
+        finally:
+            finish_threads()
+
+    return run
+
+
+def finish_threads() -> None:
+    """Wait for all threads that are no daemons, as the interpreter does at exit (threading._shutdown)."""
+    kernel = current_kernel()
+    if kernel.sched.current.killed:
+        return
+    _shut_pools()
+    me = current_handle()
+    while True:
+        waited_for = [
+            thread for thread in threads_of(kernel) if not thread.daemon and thread.__dict__["_green"] is not me
+        ]
+        if not waited_for:
+            return
+        for thread in waited_for:
+            thread.join()
+
+
+def _shut_pools() -> None:
+    """Tell the idle workers of thread pools to end (concurrent.futures.thread._python_exit)."""
+    futures: Any = sys.modules.get("concurrent.futures.thread")
+    kernel = current_kernel()
+    for thread, work_queue in list(futures._threads_queues.items()):
+        handle = thread.__dict__.get("_green")
+        if handle is not None and handle.kernel is kernel and not handle.done:
+            futures._shutdown = True
+            work_queue.put(None)

@@ -1,0 +1,197 @@
+"""Names that a program took from `threading` or `time` before the replacements were installed.
+
+`from threading import Lock`, `def wait(sleep=time.sleep)`, `lock = Lock()` at module level, a dataclass with
+`field(default_factory=Lock)`: each holds an original where a patched module can no longer reach it. They are found by
+walking the program's modules: their globals, the defaults and closures of their functions, the attributes of their
+classes, and the objects and containers that hang from them. The standard library is not walked, except where the patch
+table names it: its own locks are held for moments, and must not become scheduling points.
+
+The same walk with the table turned round puts everything back, also in modules that were imported meanwhile.
+"""
+
+from __future__ import annotations
+
+import sys
+import sysconfig
+import threading
+import types
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from lkl_green.testing.threads.condition import adopt_condition
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_DEPTH = 6
+_LEFT_ALONE = frozenset(
+    (
+        *("_pytest", "coverage", "execnet", "gevent", "greenlet", "hypothesis", "iniconfig", "lkl_green", "pluggy"),
+        *("py", "pytest", "pytest_asyncio", "setuptools", "sortedcontainers", "xdist"),
+    )
+)
+_STDLIB = tuple({sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")})
+_SITE = tuple({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
+_WALKED = ("threading", "queue", "dataclasses", "concurrent.futures")  # whose objects may hold the program's
+_ATOMS = (str, bytes, int, float, complex, type(None), types.ModuleType, types.BuiltinFunctionType)
+
+
+def program_modules() -> Iterator[types.ModuleType]:
+    """The modules that belong to the program: not the standard library, its tests excepted, nor what runs tests."""
+    for name, module in list(sys.modules.items()):
+        if type(module) is types.ModuleType and _is_program(name, module):
+            yield module
+
+
+def _is_program(name: str, module: types.ModuleType) -> bool:
+    top = name.partition(".")[0]
+    if top in _LEFT_ALONE:
+        return False
+    if top in ("test", "__main__"):
+        return True
+    file = getattr(module, "__file__", None)
+    if not isinstance(file, str):
+        return top not in sys.stdlib_module_names and top not in sys.builtin_module_names
+    return not file.startswith(_STDLIB) or file.startswith(_SITE)
+
+
+class Rebinder:
+    """One walk.
+
+    Args:
+        table: originals and what to put in their place.
+        convert: the same for objects that are no names of the table, such as locks: the object itself, or another.
+    """
+
+    def __init__(self, table: list[tuple[Any, Any]], convert: Callable[[Any], Any]) -> None:
+        self._table = {id(old): new for old, new in table}
+        self._kept = table  # the ids are good for as long as the objects live
+        self._convert = convert
+        self._seen: set[int] = set()
+        self.count = 0
+
+    def walk(self) -> int:
+        """Walk all modules of the program; how many places were changed."""
+        modules = list(program_modules())
+        self._names = {module.__name__ for module in modules}
+        for module in modules:
+            self._dict(module.__dict__, _DEPTH)
+        return self.count
+
+    def _new(self, value: Any) -> Any:
+        if isinstance(value, _ATOMS) and not isinstance(value, types.BuiltinFunctionType):
+            return value
+        new = self._table.get(id(value), self)
+        if new is self:
+            new = self._convert(value)
+        if new is not value:
+            self.count += 1
+        return new
+
+    # -- what holds references
+
+    def _dict(self, namespace: dict[Any, Any], depth: int) -> None:
+        for key, value in list(namespace.items()):
+            new = self._new(value)
+            if new is not value:
+                namespace[key] = new
+            else:
+                self._visit(value, depth - 1)
+
+    def _visit(self, value: Any, depth: int) -> None:
+        if depth <= 0 or isinstance(value, _ATOMS) or id(value) in self._seen:
+            return
+        self._seen.add(id(value))
+        if isinstance(value, types.FunctionType):
+            self._function(value, depth)
+        elif isinstance(value, type):
+            if value.__module__ in self._names:
+                self._class(value, depth)
+        elif isinstance(value, staticmethod | classmethod):
+            self._visit(value.__func__, depth)
+        elif isinstance(value, types.MethodType):
+            self._visit(value.__self__, depth)
+        elif isinstance(value, dict):
+            self._dict(value, depth)
+        elif isinstance(value, list | deque):
+            self._list(value, depth)
+        elif isinstance(value, tuple | set | frozenset):
+            for item in list(value):
+                self._visit(item, depth - 1)
+        else:
+            self._instance(value, depth)
+
+    def _function(self, function: types.FunctionType, depth: int) -> None:
+        if function.__module__ not in self._names:
+            return
+        if function.__defaults__:
+            defaults = tuple(map(self._new, function.__defaults__))
+            if defaults != function.__defaults__:
+                function.__defaults__ = defaults
+        if function.__kwdefaults__:
+            self._dict(function.__kwdefaults__, depth)
+        for cell in function.__closure__ or ():
+            try:
+                value = cell.cell_contents
+            except ValueError:  # a variable that has no value yet
+                continue
+            new = self._new(value)
+            if new is not value:
+                cell.cell_contents = new
+            else:
+                self._visit(value, depth - 1)
+        self._visit(getattr(function, "__wrapped__", None), depth)
+
+    def _class(self, cls: type, depth: int) -> None:
+        for name, value in list(vars(cls).items()):
+            new = self._new(value.__func__ if isinstance(value, staticmethod) else value)
+            if new is not value and not (isinstance(value, staticmethod) and new is value.__func__):
+                self._set(cls, name, staticmethod(new) if isinstance(value, staticmethod) else new)
+            else:
+                self._visit(value, depth - 1)
+
+    def _list(self, items: Any, depth: int) -> None:
+        for number, value in enumerate(list(items)):
+            new = self._new(value)
+            if new is not value:
+                items[number] = new
+            else:
+                self._visit(value, depth - 1)
+
+    def _instance(self, value: Any, depth: int) -> None:
+        kind = type(value)
+        module = kind.__module__
+        if isinstance(value, threading.Condition):
+            lock = self._new(value._lock)  # type: ignore[attr-defined]
+            if lock is not value._lock:  # type: ignore[attr-defined]
+                adopt_condition(value, lambda _old: lock)
+            return
+        if module not in self._names and not module.startswith(_WALKED):
+            return
+        namespace = getattr(value, "__dict__", None)
+        if type(namespace) is dict:
+            self._dict(namespace, depth)
+        for base in kind.__mro__:
+            slots = base.__dict__.get("__slots__", ())
+            for name in (slots,) if isinstance(slots, str) else slots:
+                self._slot(value, name, depth)
+
+    def _slot(self, value: Any, name: str, depth: int) -> None:
+        if name in ("__dict__", "__weakref__"):
+            return
+        try:
+            held = getattr(value, name)
+        except AttributeError:
+            return
+        new = self._new(held)
+        if new is not held:
+            self._set(value, name, new)
+        else:
+            self._visit(held, depth - 1)
+
+    @staticmethod
+    def _set(holder: Any, name: str, value: Any) -> None:
+        try:
+            setattr(holder, name, value)
+        except (AttributeError, TypeError):  # frozen
+            object.__setattr__(holder, name, value)

@@ -1,0 +1,342 @@
+"""`threading.Thread` and the functions of `_thread` as kernel threads.
+
+Starting a thread is one `do_fork()`. `Thread.start()` of CPython waits until the new thread has said that it runs;
+here it is known to run, so nobody waits, and a schedule has one scheduling point for the start and not six.
+
+*The end.* A task has left its frames when `exit_task()` tells its `kthread` that it ends; that is when `join()` returns
+and `is_alive()` becomes false, also for a thread that was dropped before it ever ran.
+
+*The main thread.* The function of pid 1 is what `threading.main_thread()` names, with the ident of the OS thread. The
+idents of other threads follow from their pids, so that they are the same in each run.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from contextvars import Context
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from lkl_green.errors import Escape, TaskUnwind
+from lkl_green.kernel.current import running_here
+from lkl_green.kernel.kthread import KThread
+from lkl_green.testing.threads import native
+from lkl_green.testing.threads.waiter import Waiter, limit_ns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from lkl_green.kernel.kernel import Kernel
+    from lkl_green.kernel.task import Task
+
+# Above every address of a user's process, which is what a native ident is.
+IDENT_BASE = 1 << 48
+_JOINABLE = sys.version_info >= (3, 13)  # Thread._handle; before that a lock that the interpreter released
+
+# Tasks that are no threads of the program, such as `kthread_run()` makes, and their Thread objects.
+_strangers: WeakKeyDictionary[Task, threading.Thread] = WeakKeyDictionary()
+
+
+class Handle(KThread):
+    """What joins a thread, and keeps what belongs to it.
+
+    Attributes:
+        kernel, task: whose thread it is.
+        thread: the Thread object; None for one of `_thread`.
+        done: it has ended.
+        locals: its values of `threading.local` objects.
+    """
+
+    __slots__ = ("done", "kernel", "locals", "task", "thread", "waiters")
+
+    task: Task
+
+    def __init__(self, kernel: Kernel, thread: threading.Thread | None) -> None:
+        self.should_stop = self.should_park = False
+        self.kernel = kernel
+        self.thread = thread
+        self.done = False
+        self.locals: WeakKeyDictionary[Any, dict[str, Any]] | None = None
+        self.waiters: list[Waiter] | None = None
+
+    def thread_exits(self, task: Task, code: Any) -> None:
+        """Let those that join it go on."""
+        self.done = True
+        self.locals = None
+        thread, self.thread = self.thread, None
+        if thread is not None and not _JOINABLE:
+            thread._is_stopped = True  # type: ignore[attr-defined]
+        waiters, self.waiters = self.waiters, None
+        for waiter in waiters or ():
+            waiter.release()
+
+    def wait(self, kernel: Kernel, obj: object, timeout_ns: int | None) -> bool:
+        """Wait for the end; whether it came in time."""
+        if self.done:
+            return True
+        if timeout_ns is not None and timeout_ns <= 0:
+            kernel.sched.cond_resched()
+            return self.done
+        waiter = Waiter(kernel, obj)
+        if self.waiters is None:
+            self.waiters = []
+        self.waiters.append(waiter)
+        try:
+            waiter.wait(timeout_ns)
+        finally:
+            if not waiter.released and self.waiters is not None:
+                self.waiters.remove(waiter)
+        return self.done
+
+    # what Thread of CPython 3.13 and start_joinable_thread() expect of a _ThreadHandle
+
+    @property
+    def ident(self) -> int:
+        """The thread's ident."""
+        return IDENT_BASE + self.task.pid
+
+    def is_done(self) -> bool:
+        """Whether it has ended."""
+        return self.done
+
+    def _set_done(self) -> None:
+        self.done = True
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait for the end."""
+        kernel = running_here.kernel
+        if self.done:
+            return
+        if kernel is None:
+            raise Escape(f"joining kernel thread {self.task!r} outside the kernel: run the kernel until it has ended")
+        if kernel.sched.listener is not None:
+            kernel.sched.listener("join", self)
+        if kernel.sched.current is self.task:
+            raise RuntimeError("Cannot join current thread")
+        self.wait(kernel, self, None if timeout is None or timeout < 0 else limit_ns(timeout))
+
+
+# -- threading.Thread
+
+
+def thread_start(self: Any) -> None:
+    """Start it as a kernel thread (threading.Thread.start)."""
+    kernel = running_here.kernel
+    if kernel is None:
+        native.thread_start(self)
+        return
+    if not self._initialized:
+        raise RuntimeError("thread.__init__() not called")
+    if self._started._flag:
+        raise RuntimeError("threads can only be started once")
+    sched = kernel.sched
+    if sched.listener is not None:
+        sched.listener("start", self)
+    handle = Handle(kernel, self)
+    task = _fork(kernel, handle, _run_thread, self, self._name)
+    self._green = handle
+    if _JOINABLE:
+        self._handle = handle
+    self._ident = IDENT_BASE + task.pid
+    self._native_id = threading.get_native_id()
+    self._started._flag = True
+    sched.wake_up_new_task(task)
+
+
+def _fork(kernel: Kernel, handle: Handle, fn: Callable[[Any], Any], arg: Any, name: str) -> Task:
+    """A task that has not been woken. A thread starts with no context variables set, as before CPython 3.14."""
+    try:
+        task = kernel.fork.do_fork(0, None, fn, arg, name, context=Context(), wake=False)
+    except OSError as error:
+        raise RuntimeError("can't start new thread") from error
+    task.kthread = handle
+    handle.task = task
+    return task
+
+
+def _run_thread(thread: Any) -> None:
+    """A thread from its first statement to its last (Thread._bootstrap_inner)."""
+    try:
+        thread.run()
+    except TaskUnwind:
+        raise
+    except BaseException:
+        thread._invoke_excepthook(thread)
+
+
+def thread_join(self: Any, timeout: float | None = None) -> None:
+    """Wait for its end (threading.Thread.join)."""
+    kernel = running_here.kernel
+    handle = self.__dict__.get("_green")
+    if handle is None or kernel is None:
+        if kernel is not None:
+            _refuse_native(self)
+        elif handle is not None and not handle.done:
+            raise Escape(f"joining {self!r} outside the kernel would never end: run the kernel until it has ended")
+        native.thread_join(self, timeout)
+        return
+    sched = kernel.sched
+    if sched.current is handle.task:
+        raise RuntimeError("cannot join current thread")
+    if sched.listener is not None:
+        sched.listener("join", self)
+    handle.wait(kernel, self, limit_ns(timeout))
+
+
+def _refuse_native(thread: Any) -> None:
+    """A native thread that still runs ends when it likes: a kernel thread that waits for it stops the kernel."""
+    if thread._initialized and thread._started._flag and native.thread_is_alive(thread):
+        if thread is current_thread():
+            raise RuntimeError("cannot join current thread")
+        raise Escape(
+            f"a kernel thread joins {thread!r}, an OS thread outside the kernel, which would stop the whole kernel: "
+            "start that thread inside, or join it outside"
+        )
+
+
+def thread_is_alive(self: Any) -> bool:
+    """Whether it has begun and not ended (threading.Thread.is_alive)."""
+    handle = self.__dict__.get("_green")
+    if handle is None:
+        return native.thread_is_alive(self)
+    kernel = running_here.kernel
+    if kernel is not None:
+        if kernel.sched.listener is not None:
+            kernel.sched.listener("read", self)
+        else:
+            kernel.sched.cond_resched()
+    return not handle.done
+
+
+# -- functions of threading
+
+
+def current_handle() -> Handle | None:
+    """The handle of the thread that runs; None outside the kernel, and in a task that is no thread of the program."""
+    kernel = running_here.kernel
+    if kernel is None:
+        return None
+    handle = kernel.sched.current.kthread
+    return handle if type(handle) is Handle else None
+
+
+def is_main(task: Task) -> bool:
+    """Whether a task is the program's main thread: the function of pid 1, or the test that a test bed calls "main"."""
+    return task.pid <= 1 or (task.comm == "main" and type(task.kthread) is not Handle)
+
+
+def get_ident() -> int:
+    """The ident of the current thread (threading.get_ident)."""
+    kernel = running_here.kernel
+    if kernel is None:
+        return native.get_ident()
+    task = kernel.sched.current
+    return native.get_ident() if is_main(task) else IDENT_BASE + task.pid
+
+
+def current_thread() -> threading.Thread:
+    """The current Thread object (threading.current_thread)."""
+    kernel = running_here.kernel
+    if kernel is None:
+        return native.current_thread()
+    task = kernel.sched.current
+    handle = task.kthread
+    if type(handle) is Handle and handle.thread is not None:
+        return handle.thread
+    if is_main(task):
+        return threading.main_thread()
+    found = _strangers.get(task)
+    if found is None:
+        found = _strangers[task] = _stranger(task)
+    return found
+
+
+def _stranger(task: Task) -> Any:
+    thread: Any = threading.Thread(name=task.comm, daemon=True)
+    thread._started._flag = True
+    thread._ident = IDENT_BASE + task.pid
+    return thread
+
+
+def enumerate_threads() -> list[threading.Thread]:
+    """All threads that are alive; in a kernel thread, those of its kernel (threading.enumerate)."""
+    kernel = running_here.kernel
+    if kernel is None:
+        return native.enumerate_threads()
+    return [threading.main_thread(), *threads_of(kernel)]
+
+
+def active_count() -> int:
+    """How many threads are alive (threading.active_count)."""
+    return len(enumerate_threads())
+
+
+def threads_of(kernel: Kernel) -> list[threading.Thread]:
+    """The program's threads in a kernel, in order of their start, its main thread left out."""
+    handles = [task.kthread for task in kernel.pids]
+    return [handle.thread for handle in handles if type(handle) is Handle and handle.thread is not None]
+
+
+# -- functions of _thread
+
+
+def start_new_thread(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None, /
+) -> int:
+    """Run a function as a kernel thread; its ident (_thread.start_new_thread)."""
+    kernel = running_here.kernel
+    if kernel is None:
+        return native.start_new_thread(function, args, dict(kwargs or {}))
+    if not callable(function):
+        raise TypeError("first arg must be callable")
+    if not isinstance(args, tuple):
+        raise TypeError("2nd arg must be a tuple")
+    if kwargs is not None and not isinstance(kwargs, dict):
+        raise TypeError("optional 3rd arg must be a dictionary")
+    return _start(kernel, Handle(kernel, None), function, args, dict(kwargs or {})).ident
+
+
+def start_joinable_thread(function: Callable[[], Any], handle: Any = None, daemon: bool = True) -> Any:
+    """Run a function as a kernel thread that can be joined; its handle (_thread.start_joinable_thread)."""
+    kernel = running_here.kernel
+    if kernel is None:
+        return native.start_joinable_thread(function, handle=handle, daemon=daemon)
+    if not callable(function):
+        raise TypeError("thread function must be callable")
+    if handle is not None and type(handle) is not Handle:
+        if not isinstance(handle, native.ThreadHandle):
+            raise TypeError("'handle' must be a _ThreadHandle")
+        raise Escape("start_joinable_thread() with a handle made outside the kernel: leave the handle out")
+    return _start(kernel, Handle(kernel, None) if handle is None else handle, function, (), {})
+
+
+def _start(kernel: Kernel, handle: Handle, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Handle:
+    if kernel.sched.listener is not None:
+        kernel.sched.listener("start", handle)
+
+    def run(_arg: object) -> None:
+        try:
+            function(*args, **kwargs)
+        except (TaskUnwind, SystemExit) as error:
+            if isinstance(error, TaskUnwind):
+                raise
+        except BaseException as error:
+            _report_unraisable(function, error)
+
+    name = getattr(function, "__name__", "thread")
+    kernel.sched.wake_up_new_task(_fork(kernel, handle, run, None, name))
+    return handle
+
+
+def _report_unraisable(function: Any, error: BaseException) -> None:
+    sys.unraisablehook(
+        SimpleNamespace(
+            exc_type=type(error),
+            exc_value=error,
+            exc_traceback=error.__traceback__,
+            err_msg="Exception ignored in thread started by",
+            object=function,
+        )
+    )
