@@ -98,6 +98,10 @@ class Backend(ABC):
         """
 
     @abstractmethod
+    def watch(self, fd: int, readable: Callable[[], object]) -> Callable[[], None]:
+        """Call `readable()` for as long as a descriptor is; returns what ends it, before the descriptor is closed."""
+
+    @abstractmethod
     def call_threadsafe(self, function: Callable[[], object]) -> None:
         """Call a function in the loop soon; from any OS thread and from signal handlers.
 

@@ -1,8 +1,5 @@
 """Calls into the kernel: a function of the application, run as a kernel thread.
 
-A call is a kthread with the application for its owner. It is forked at once instead of asking kthreadd for it: the
-caller is the idle task, whose context nobody inherits anything from, so there is nothing for kthreadd to protect.
-
 *Cancelling* the await takes the thread down, not the kernel: TaskKilled is raised at the thread's sleep, so that its
 `finally` blocks run, and the caller waits until it has ended. Linux ends killable sleeps by SIGKILL and leaves the
 uninterruptible ones alone. Here each sleep of such a thread is treated as killable: a thread that works for somebody in
@@ -12,15 +9,16 @@ the loop must not hold up his cancellation, and msleep() is uninterruptible.
 from __future__ import annotations
 
 from inspect import iscoroutine
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from lkl_green.embed.awaiting import run_coroutine
-from lkl_green.errors import KernelHalted, TaskExit, TaskKilled
+from lkl_green.errors import KernelHalted, TaskExit
 from lkl_green.kernel.completion import Completion
 from lkl_green.kernel.kthread import KThread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextvars import Context
 
     from lkl_green.embed.backend import Waiter
     from lkl_green.embed.driver import Driver
@@ -33,10 +31,11 @@ class Call(KThread):
     Attributes:
         done: whether the thread has ended.
         task: the kernel thread.
+        context: its context variables, if the thread was not made for this call.
         waiter: where the caller waits.
     """
 
-    __slots__ = ("_exited", "done", "driver", "error", "task", "waiter")
+    __slots__ = ("_exited", "context", "done", "driver", "error", "task", "waiter")
 
     def __init__(self, driver: Driver, fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
         # Not KThread's: its completion is made when somebody in the kernel wants it, which is rare.
@@ -50,6 +49,7 @@ class Call(KThread):
         self.error: BaseException | None = None
         self.waiter: Waiter | None = None
         self.task: Task
+        self.context: Context | None = None
         self._exited: Completion | None = None
 
     @property
@@ -81,12 +81,15 @@ class Call(KThread):
 
     def thread_exits(self, task: Task, code: Any) -> None:
         """The thread has ended, was killed, or never ran."""
+        if self.error is None and (task.killed or self.fn is not None):
+            self.error = _killed(task)
+        self.ended(code)
+
+    def ended(self, code: Any) -> None:
+        """The function has returned, or its thread has died."""
         self.done = True
         if self.error is None:
-            if task.killed or self.fn is not None:
-                self.error = _killed(task)
-            else:
-                self.result = code
+            self.result = code
         if self._exited is not None:
             self._exited.complete_all()
         self.driver.outbox.append(self)
@@ -106,17 +109,6 @@ class Call(KThread):
             self.error = KernelHalted("the kernel has halted during the call, whose thread did not end")
         self.in_loop()
 
-    def outcome(self) -> Any:
-        """The result; raises what the function raised."""
-        error = self.error
-        if error is None:
-            return self.result
-        self.error = None
-        try:
-            raise error
-        finally:
-            del error  # it has our frame in its traceback
-
     def kill(self) -> None:
         """Take the thread down, at once if the kernel has nothing else to do."""
         driver = self.driver
@@ -132,18 +124,15 @@ class Call(KThread):
             self.kernel_has_gone()
 
 
+def raise_error(call: Call) -> NoReturn:
+    """Raise what the function raised."""
+    error, call.error = call.error, None
+    assert error is not None
+    try:
+        raise error
+    finally:
+        del error  # it has our frame in its traceback
+
+
 def _killed(task: Task) -> BaseException:
     return KernelHalted(f"{task.comm}-{task.pid}, which ran the call, was taken down; the kernel halts, or was told to")
-
-
-def start(driver: Driver, call: Call, name: str, flags: int = 0, parent: Task | None = None) -> None:
-    """Fork the thread of a call; it runs in the next slice. Raises OSError as fork does."""
-    kernel = driver.kernel
-    call.task = task = kernel.fork.do_fork(
-        flags, None, call.run, None, name, parent=kernel.kthreads.kthreadd if parent is None else parent
-    )
-    task.kthread = call
-    driver.pending[call] = None
-
-
-__all__ = ["Call", "TaskKilled", "start"]

@@ -19,10 +19,12 @@ that are expected.
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lkl_green.embed.doorbell import Doorbell
+from lkl_green.embed.workers import Workers
 from lkl_green.errors import Deadlock, KernelHalted, LoopGone, WrongLoop
 from lkl_green.kernel.loop import RunReason, RunStatus, RunUntil
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
     from lkl_green.embed.backend import Backend
     from lkl_green.embed.pace import Pace
+    from lkl_green.host.poller import Poller
     from lkl_green.kernel.kernel import Kernel
     from lkl_green.kernel.task import Task
 
@@ -73,6 +76,7 @@ class Driver:
         "_open_ended",
         "_pace",
         "_status",
+        "_unwatch",
         "backend",
         "closing",
         "companions",
@@ -82,6 +86,7 @@ class Driver:
         "outbox",
         "pending",
         "serving",
+        "workers",
     )
 
     def __init__(self, kernel: Kernel, backend: Backend, pace: Pace, fail: Callable[[], object]) -> None:
@@ -91,6 +96,7 @@ class Driver:
         self.pending: dict[Ending, None] = {}
         self.companions: dict[Any, None] = {}
         self.serving: Any = None
+        self.workers = Workers(kernel)
         self.error: BaseException | None = None
         self.closing = False
         self.ended = backend.new_waiter()
@@ -101,6 +107,7 @@ class Driver:
         self._status = RunStatus(RunReason.BUDGET, None)
         self._deadline_ns: int | None = None
         self._open_ended = kernel.open_ended
+        self._unwatch: Callable[[], None] | None = None
 
     # -- life cycle
 
@@ -113,6 +120,8 @@ class Driver:
     def detach(self) -> None:
         """The kernel is nobody's again."""
         self._doorbell.take_down()
+        if self._unwatch is not None:
+            self._unwatch()
         self.kernel.open_ended = self._open_ended
         self.kernel.embedding = None
 
@@ -129,11 +138,15 @@ class Driver:
                 f"{what}: kernel {self.kernel.name} runs in another event loop. Await it there, or hand the call over "
                 "with anyio.from_thread.run()"
             )
-        if self.kernel.halted or self.error is not None or self.kernel.embedding is not self:
+        if self.has_ended():
             raise KernelHalted(
                 f"{what} on kernel {self.kernel.name}, which has halted: its `async with running()` is over, or its "
                 "init has returned"
             )
+
+    def has_ended(self) -> bool:
+        """Whether the kernel has halted, or is about to."""
+        return self.kernel.halted or self.error is not None or self.kernel.embedding is not self
 
     def _loop_has_gone(self) -> None:
         """Somebody rang and nobody will ever hear it: answer those who would wait for ever."""
@@ -159,6 +172,8 @@ class Driver:
             return
         if self.outbox:
             self._deal_with_messages()
+        if kernel.host.made_poller is not None and self._unwatch is None:
+            self._watch_descriptors(kernel.host.made_poller)
         if status.reason is _IDLE or status.reason is _DEADLOCK:
             next_ns = status.next_event_ns
             if next_ns is not None and (self._deadline_ns is None or next_ns < self._deadline_ns):
@@ -166,6 +181,20 @@ class Driver:
                 self._alarm.move_up(next_ns - kernel.clock.peek_ns())
         else:
             self._alarm.wake()
+
+    def _watch_descriptors(self, poller: Poller) -> None:
+        """The kernel has files of the host: be woken when one of them is ready.
+
+        A duplicate is watched, because the kernel closes the poller when it halts, in the middle of a slice.
+        """
+        fd = os.dup(poller.fileno())
+        unwatch = self.backend.watch(fd, self._alarm.wake)
+
+        def done() -> None:
+            unwatch()
+            os.close(fd)
+
+        self._unwatch = done
 
     def _deal_with_messages(self) -> None:
         outbox = self.outbox
@@ -246,7 +275,7 @@ class Driver:
         kernel = self.kernel
         if not kernel.clock.is_virtual or self.companions or self._is_busy():
             return False
-        if kernel.irq.expected or self._status.next_event_ns is None:
+        if kernel.irq.expected or kernel.readiness.expected or self._status.next_event_ns is None:
             return False
         kernel.loop.pause(self._status)
         self._status = RunStatus(RunReason.BUDGET, None)  # busy: what is due now has not run

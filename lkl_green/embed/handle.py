@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from functools import partial
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import anyio
 
-from lkl_green.embed.calls import Call, start
-from lkl_green.kernel.hosttask import THREAD_FLAGS
+from lkl_green.embed.calls import Call, raise_error
+from lkl_green.embed.workers import fork
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from lkl_green.embed.driver import Driver
     from lkl_green.kernel.completion import Completion
     from lkl_green.kernel.kernel import Kernel
-    from lkl_green.kernel.task import Task
 
 T = TypeVar("T")
 
@@ -38,11 +37,13 @@ class Embedded:
     # -- calls
 
     @overload
-    async def call(self, fn: Callable[..., Coroutine[Any, Any, T]], *args: Any, name: str | None = None) -> T: ...
+    def call(
+        self, fn: Callable[..., Coroutine[Any, Any, T]], *args: Any, name: str | None = None
+    ) -> Coroutine[Any, Any, T]: ...
     @overload
-    async def call(self, fn: Callable[..., T], *args: Any, name: str | None = None) -> T: ...
-    async def call(self, fn: Callable[..., Any], *args: Any, name: str | None = None) -> Any:
-        """Run `fn(*args)` as a kernel thread; its result.
+    def call(self, fn: Callable[..., T], *args: Any, name: str | None = None) -> Coroutine[Any, Any, T]: ...
+    def call(self, fn: Callable[..., Any], *args: Any, name: str | None = None) -> Coroutine[Any, Any, Any]:
+        """Run `fn(*args)` as a kernel thread; await it for its result.
 
         An exception is raised here, and is no oops. Cancelling takes the thread down: TaskKilled is raised at its
         sleep, and the cancelled caller waits until it has ended.
@@ -58,34 +59,33 @@ class Embedded:
             OSError: there is no room for another thread.
             BaseException: whatever `fn` raises.
         """
-        return await self._call(fn, args, getattr(fn, "__name__", "call") if name is None else name)
+        return self._call(fn, args, getattr(fn, "__name__", "call") if name is None else name)
 
-    async def _call(
-        self, fn: Callable[..., Any], args: tuple[Any, ...], name: str, flags: int = 0, parent: Task | None = None
-    ) -> Any:
+    async def _call(self, fn: Callable[..., Any], args: tuple[Any, ...], name: str) -> Any:
         driver = self._driver
         driver.check("call()")
         # Before the call and not after it: a task that is cancelled here has done nothing yet.
         await driver.backend.checkpoint()
-        driver.check("call()")
+        if driver.has_ended():
+            driver.check("call()")
         call = Call(driver, fn, args)
         was_idle = driver.is_idle()
-        start(driver, call, name, flags, parent)
+        driver.workers.run(call, copy_context(), name)
+        driver.pending[call] = None
         driver.go_on(was_idle)
         if not call.done:
             await _finish(driver, call)
-        return call.outcome()
+        if call.error is not None:
+            raise_error(call)
+        return call.result
 
     def syscall(self, nr: int, *params: Any) -> Awaitable[int]:
         """A system call, raw, as a thread of init makes it: an int, or a negative errno. Await it."""
-        return self._call(partial(self.kernel.syscalls.dispatch, nr, params), (), "syscall", *self._as_init_thread())
+        return self._call(self.kernel.syscalls.dispatch, (nr, params), "syscall")
 
     async def wait(self, completion: Completion) -> None:
         """Wait until a completion of the kernel lets us through; cancelling leaves its queue."""
         await self._call(completion.wait_for_completion, (), "wait")
-
-    def _as_init_thread(self) -> tuple[int, Task]:
-        return THREAD_FLAGS, self.kernel.init_task
 
     # -- threads
 
@@ -97,7 +97,10 @@ class Embedded:
         driver = self._driver
         driver.check("spawn()")
         thread = KernelThread(driver, fn, args)
-        start(driver, thread, getattr(fn, "__name__", "thread") if name is None else name)
+        if name is None:
+            name = getattr(fn, "__name__", "thread")
+        fork(self.kernel, thread.run, None, thread, copy_context(), name)
+        driver.pending[thread] = None
         driver.wake()
         return thread
 
@@ -141,7 +144,9 @@ class KernelThread(Call):
             driver.check("join()")
             waiter = self.waiter = driver.backend.new_waiter()
             await waiter.wait()
-        return self.outcome()
+        if self.error is not None:
+            raise_error(self)
+        return self.result
 
     async def cancel(self) -> None:
         """Take it down: TaskKilled is raised at its sleep. Returns when it has ended."""
@@ -165,7 +170,7 @@ class AsyncSys:
         function = getattr(self._embedded.kernel.sys, name)
 
         def call(*args: Any) -> Awaitable[Any]:
-            return self._embedded._call(function, args, name, *self._embedded._as_init_thread())
+            return self._embedded._call(function, args, name)
 
         return call
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import types
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lkl_green.embed.backend import Alarm, Backend, LoopTask, Waiter
@@ -120,6 +121,10 @@ class AsyncioBackend(Backend):
 
     def start(self, main: Callable[[], Coroutine[Any, Any, None]], context: Context, name: str) -> LoopTask:
         return AsyncioTask(self._loop.create_task(main(), name=name, context=context))
+
+    def watch(self, fd: int, readable: Callable[[], object]) -> Callable[[], None]:
+        self._loop.add_reader(fd, readable)
+        return partial(self._loop.remove_reader, fd)
 
     def call_threadsafe(self, function: Callable[[], object]) -> None:
         self._loop.call_soon_threadsafe(function)

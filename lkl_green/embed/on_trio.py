@@ -19,6 +19,7 @@ from trio.lowlevel import (
     current_trio_token,
     reschedule,
     spawn_system_task,
+    wait_readable,
     wait_task_rescheduled,
 )
 
@@ -138,6 +139,18 @@ class TrioBackend(Backend):
 
         spawn_system_task(scoped, name=name, context=context)
         return task
+
+    def watch(self, fd: int, readable: Callable[[], object]) -> Callable[[], None]:
+        scope = trio.CancelScope()
+
+        async def watch() -> None:
+            with scope:
+                while True:
+                    await wait_readable(fd)
+                    readable()
+
+        spawn_system_task(watch)
+        return scope.cancel
 
     def call_threadsafe(self, function: Callable[[], object]) -> None:
         self._token.run_sync_soon(function)

@@ -1,0 +1,145 @@
+"""The kernel threads that run calls: made when needed, kept for the next call.
+
+A call is a kernel thread with the application for its owner, a thread of init like the host tasks of LKL, so that calls
+share the application's open files. Making a thread and burying it costs more than all the rest of a short call. So a
+thread whose call has ended sleeps, like a kworker, and runs the next one; it is a new thread in every respect in which
+a function could tell: name, context variables, stop flag. One that has more to it (a signal, a child, a lock or
+preemption it has forgotten to release, a priority) is not kept: it exits, and whatever exiting finds, is found.
+"""
+
+from __future__ import annotations
+
+from contextvars import Context
+from typing import TYPE_CHECKING, Any
+
+from greenlet import getcurrent
+
+from lkl_green.kernel.hosttask import THREAD_FLAGS
+from lkl_green.kernel.kthread import KThread
+from lkl_green.kernel.task import SCHED_NORMAL, TASK_IDLE, TASK_RUNNING
+
+if TYPE_CHECKING:
+    from lkl_green.embed.calls import Call
+    from lkl_green.kernel.kernel import Kernel
+    from lkl_green.kernel.task import Task
+
+# As many as are kept asleep; a burst of calls makes more, which exit.
+KEPT = 64
+
+
+class Worker(KThread):
+    """What makes a kernel thread a worker (Linux: struct worker); its `kthread` between two calls.
+
+    Attributes:
+        task: the kernel thread.
+        call: what it is to run next.
+    """
+
+    __slots__ = ("call", "task", "workers")
+
+    def __init__(self, workers: Workers, call: Call) -> None:
+        super().__init__(workers.kernel, "the end of a worker", None, ())
+        self.workers = workers
+        self.call: Call | None = call
+        self.task: Task
+
+    def thread_exits(self, task: Task, code: Any) -> None:
+        """It was taken down in its sleep, or never ran."""
+        idle = self.workers.idle
+        if self in idle:
+            idle.remove(self)
+        super().thread_exits(task, code)
+
+
+class Workers:
+    """The workers of one embedded kernel.
+
+    Attributes:
+        kernel: the kernel.
+        idle: those that sleep, the one that ran last at the end.
+    """
+
+    __slots__ = ("_in_greenlets", "_nothing", "idle", "kernel")
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+        self.idle: list[Worker] = []
+        self._in_greenlets = not kernel.host.foreign_threads_run_kernel
+        self._nothing = Context()
+
+    # -- in the loop
+
+    def run(self, call: Call, context: Context, name: str) -> None:
+        """Have a call run in the next slice. Raises OSError as fork does."""
+        idle = self.idle
+        if not idle:
+            worker = Worker(self, call)
+            worker.task = fork(self.kernel, self._work, worker, call, context, name)
+            return
+        worker = idle.pop()
+        task = worker.task
+        worker.call = call
+        call.context = context
+        call.task = task
+        task.comm = name[:15]
+        task.kthread = call
+        self.kernel.sched.wake_up_process(task)
+
+    # -- in the kernel
+
+    def _work(self, worker: Worker) -> Any:
+        """The thread function: one call after another."""
+        sched = self.kernel.sched
+        idle = self.idle
+        task = sched.current
+        while True:
+            call, worker.call = worker.call, None
+            assert call is not None
+            code = self._run(call)
+            if len(idle) >= KEPT or not _is_clean(task) or sched.halting:
+                return code  # to the call, by thread_exits()
+            task.kthread = worker
+            task.comm = "kcall"
+            call.ended(code)
+            del call, code  # a sleeping worker keeps nobody alive
+            idle.append(worker)
+            task.waiting_for = "the next call"
+            while worker.call is None:  # whoever still knows the task may wake it
+                task.state = TASK_IDLE
+                sched.schedule()
+            task.waiting_for = None
+
+    def _run(self, call: Call) -> Any:
+        context, call.context = call.context, None
+        if context is None:  # the first call of a thread, which was made with its context
+            return call.run(None)
+        if not self._in_greenlets:
+            return context.run(call.run, None)
+        me = getcurrent()
+        me.gr_context = context
+        code = call.run(None)
+        me.gr_context = self._nothing
+        return code
+
+
+def fork(kernel: Kernel, function: Any, arg: Any, call: Call, context: Context, name: str) -> Task:
+    """Make a thread of init for a call. Raises OSError."""
+    call.task = task = kernel.fork.do_fork(
+        THREAD_FLAGS, None, function, arg, name, parent=kernel.init_task, context=context
+    )
+    task.kthread = call
+    return task
+
+
+def _is_clean(task: Task) -> bool:
+    """Whether nothing of the call is left in the task."""
+    return not (
+        task.preempt_count
+        or task.irqs_disabled
+        or task.locks_held
+        or task.killed
+        or task.signals
+        or task.children
+        or task.policy != SCHED_NORMAL
+        or task.state != TASK_RUNNING
+    )
