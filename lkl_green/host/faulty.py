@@ -2,6 +2,7 @@
 
     host = FaultyHost(GreenletHost(), "sem_alloc", 3)      # the third sem_alloc gives None
     host = FaultyHost(GreenletHost(), {"sem_alloc": 3, "thread_create": 1})
+    host = FaultyHost(GreenletHost(), lambda operation: ...)     # ask each time
 
 A test that wants every failure first counts: it runs the scenario with `n=0`, which fails nothing, reads `calls`, and
 then runs it once for each operation and each `n` up to its count.
@@ -42,16 +43,24 @@ class FaultyHost(HostOps):
 
     Args:
         host: the host that does the work.
-        operation: the operation that fails, or a mapping of operations to the number of the call that fails.
+        operation: the operation that fails; a mapping of operations to the number of the call that fails; or a function
+            that is given the operation at each call and says whether this one does.
         n: which call fails, from 1; 0: none.
 
     Attributes:
         calls: how often each operation that can fail was called.
     """
 
-    def __init__(self, host: HostOps, operation: str | Mapping[str, int], n: int = 0) -> None:
+    def __init__(self, host: HostOps, operation: str | Mapping[str, int] | Callable[[str], bool], n: int = 0) -> None:
         self._host = host
-        self._fails_at = dict(operation) if isinstance(operation, Mapping) else {operation: n}
+        self._decide: Callable[[str], bool] | None = None
+        self._fails_at: dict[str, int] = {}
+        if isinstance(operation, str):
+            self._fails_at = {operation: n}
+        elif isinstance(operation, Mapping):
+            self._fails_at = dict(operation)
+        else:
+            self._decide = operation
         for name, number in self._fails_at.items():
             _check(name, number)
         self.calls: Counter[str] = Counter()
@@ -59,6 +68,8 @@ class FaultyHost(HostOps):
 
     def _fails(self, operation: str) -> bool:
         self.calls[operation] += 1
+        if self._decide is not None:
+            return self._decide(operation)
         return self.calls[operation] == self._fails_at.get(operation, 0)
 
     @property

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, NoReturn
 from lkl_green.errors import ScheduleAborted
 from lkl_green.kernel.policy import Policy as KernelPolicy
 from lkl_green.kernel.sched import NEVER
+from lkl_green.kernel.task import TASK_RUNNING
 from lkl_green.testing.actor import RESUME, UNDRAWN, YIELD, Actor
 from lkl_green.testing.policies.base import Policy
 from lkl_green.testing.run import Run, Verdict
@@ -86,12 +87,15 @@ class Controller(KernelPolicy):
         self.run = Run()
         self.trail = self.run.trail
 
+    def attach(self, sched: Scheduler) -> None:
+        """A kernel starts with this policy."""
+        self._sched = sched
+
     # -- one schedule
 
     def connect(self, kernel: Kernel, max_steps: int, *, explore_time: bool, explore_irqs: bool) -> None:
         """Learn which kernel this is the policy of, once it has been made, and what is to be explored."""
         self._kernel = kernel
-        self._sched = kernel.sched
         self._max_steps = max_steps
         self._explore_time = explore_time
         self._listen = self.point_among_events if explore_time else self.point
@@ -218,28 +222,25 @@ class Controller(KernelPolicy):
     def pick_next_task(self) -> Task | None:
         """The task that was chosen at a point; else, a decision among those that are left."""
         chosen = self._next
-        if chosen is None:
-            running = self._running
-            enabled = self.enabled
-            if running is not None:
-                enabled.remove(running)  # it sleeps, or has ended
-                self._running = None
-            if not enabled:
-                return None
-            if self._sched.listener is not None and (self._parked or self._explore_time):
-                chosen = self._decide_among_events()
-                if chosen is None:
-                    return None
-            elif len(enabled) == 1 or self._sched.listener is None:
-                chosen = enabled[0]
-            else:
-                index = self._pick(enabled, None)
-                self.trail.append(index)
-                chosen = enabled[index]
-        else:
+        if chosen is not None:
             self._next = None
             self._running = chosen
             return chosen.task
+        running = self._running
+        enabled = self.enabled
+        if running is not None:
+            enabled.remove(running)  # it sleeps, or has ended
+            self._running = None
+        if not enabled:
+            return None
+        if (len(enabled) == 1 and not self._parked and not self._explore_time) or self._sched.listener is None:
+            chosen = enabled[0]
+        elif self._parked or self._explore_time:
+            chosen = self._decide_among_events(running)
+        else:
+            index = self._pick(enabled, None)
+            self.trail.append(index)
+            chosen = enabled[index]
         self._running = chosen
         if self._executes is not None:
             self._executes(chosen)
@@ -274,12 +275,14 @@ class Controller(KernelPolicy):
             self._executes(actor)
         return None
 
-    def _decide_among_events(self) -> Actor | None:
-        """Who is next, after whatever events come before; None if nobody is runnable any more."""
+    def _decide_among_events(self, sleeper: Actor | None) -> Actor:
+        """Who of the enabled tasks is next, after whatever events come before.
+
+        Args:
+            sleeper: the task that gives up the CPU. An event that wakes it finds it current, and so not to be queued.
+        """
         while True:
             options = self.enabled + self._events()
-            if not self.enabled:
-                return None
             index = 0
             if len(options) > 1:
                 index = self._pick(options, None)
@@ -288,6 +291,10 @@ class Controller(KernelPolicy):
             if chosen.act is None:
                 return chosen
             chosen.act()
+            if sleeper is not None and sleeper.task is not None and sleeper.task.state == TASK_RUNNING:
+                sleeper.kind, sleeper.obj, sleeper.priority = RESUME, None, UNDRAWN
+                self.enabled.append(sleeper)
+                sleeper = None
 
     def _events(self) -> list[Actor]:
         """What could happen next besides a task."""

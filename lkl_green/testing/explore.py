@@ -127,6 +127,7 @@ def explore(
     max_steps: int = DEFAULT_MAX_STEPS,
     explore_time: bool = False,
     explore_irqs: bool = True,
+    host_faults: bool = False,
 ) -> Report:
     """Run `test` under up to `schedules` schedules.
 
@@ -140,11 +141,17 @@ def explore(
         max_steps: operations after which a schedule counts as one that never ends.
         explore_time: let timers expire at any point, not only when nothing else can happen.
         explore_irqs: let a triggered interrupt come at any later point.
+        host_faults: let every host operation that can fail do so, as chance has it.
 
     Returns:
         the report; nothing is raised for a test that fails.
     """
-    options = {"max_steps": max_steps, "explore_time": explore_time, "explore_irqs": explore_irqs}
+    options = {
+        "max_steps": max_steps,
+        "explore_time": explore_time,
+        "explore_irqs": explore_irqs,
+        "host_faults": host_faults,
+    }
     campaign = Campaign(test, policy, seed, options)
     report = Report(test_name(test), campaign.policy.name, seed)
     start = time.monotonic()

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from lkl_green import lkl_start_kernel
 from lkl_green.errors import HaltTimeout, KernelPanic, ScheduleAborted
+from lkl_green.host.faulty import FaultyHost
+from lkl_green.host.greenlets import GreenletHost
 from lkl_green.kernel.kthread import KThread
 from lkl_green.kernel.loop import RunReason, RunUntil
 from lkl_green.kernel.rewind import Rewind
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
+    from lkl_green.host.ops import HostOps
     from lkl_green.kernel.kernel import Kernel
     from lkl_green.kernel.task import Task
     from lkl_green.testing.policies.base import Policy
@@ -51,6 +54,8 @@ class Testbed:
         max_steps: operations after which a schedule is taken for one that never ends.
         explore_time: let timers expire at any point, not only when nothing else can happen.
         explore_irqs: let a triggered interrupt come at any later point.
+        host_faults: let every host operation that can fail do so; the kernel then runs on the host-operations adapter
+            ("hosted"), because the direct switch needs no host operation to make a task.
         watchdog_s: end a schedule that passes no scheduling point for so long; None: never.
     """
 
@@ -62,11 +67,13 @@ class Testbed:
         max_steps: int = DEFAULT_MAX_STEPS,
         explore_time: bool = False,
         explore_irqs: bool = True,
+        host_faults: bool = False,
         watchdog_s: float | None = None,
     ) -> None:
         self.max_steps = max_steps
         self.explore_time = explore_time
         self.explore_irqs = explore_irqs
+        self.host_faults = host_faults
         self._watchdog_s = watchdog_s
         self._kernel: Kernel | None = None
         self._controller: Controller
@@ -159,8 +166,18 @@ class Testbed:
 
     def _boot(self) -> Kernel:
         controller = Controller()
+        host: HostOps = GreenletHost()
+        if self.host_faults:
+            host = FaultyHost(host, lambda operation: controller.choose(f"fault {operation}", 2) == 1)
         kernel = lkl_start_kernel(
-            None, clock="virtual", policy=controller, name="test", watchdog_s=self._watchdog_s, loglevel=0
+            None,
+            host=host,
+            switch="semaphore" if self.host_faults else "direct",
+            clock="virtual",
+            policy=controller,
+            name="test",
+            watchdog_s=self._watchdog_s,
+            loglevel=0,
         )
         controller.connect(kernel, self.max_steps, explore_time=self.explore_time, explore_irqs=self.explore_irqs)
         kernel.lkl_run()
