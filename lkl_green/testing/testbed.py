@@ -6,10 +6,11 @@ unwinds what is left of the test, and the next schedule gets a new one.
 
 from __future__ import annotations
 
+import gc
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
-from lkl_green import lkl_start_kernel
+from lkl_green.boot import lkl_start_kernel
 from lkl_green.errors import HaltTimeout, KernelPanic, ScheduleAborted
 from lkl_green.host.faulty import FaultyHost
 from lkl_green.host.greenlets import GreenletHost
@@ -105,6 +106,8 @@ class Testbed:
         controller.begin(policy, run)
         main = kernel.fork.do_fork(0, None, self._main, test, "main", parent=kernel.init_task)
         main.kthread = self._end
+        collects = gc.isenabled()
+        gc.disable()  # or finalisers would run at points that depend on everything that was ever allocated
         try:
             self._run_to_the_end(kernel, controller)
         except KernelPanic as panic:
@@ -113,6 +116,8 @@ class Testbed:
             pass  # where the application's stack is the idle task's; the verdict is in the run
         finally:
             controller.finish()
+            if collects:
+                gc.enable()
         policy.end(run)
         run.time_ns = kernel.clock.peek_ns()
         self._judge(run, kernel, main)
