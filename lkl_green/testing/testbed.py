@@ -103,9 +103,9 @@ class Testbed:
         kernel = self._kernel or self._boot()
         controller = self._controller
         run = Run()
-        controller.begin(policy, run)
         main = kernel.fork.do_fork(0, None, self._main, test, "main", parent=kernel.init_task)
         main.kthread = self._end
+        controller.begin(policy, run)
         collects = gc.isenabled()
         gc.disable()  # or finalisers would run at points that depend on everything that was ever allocated
         try:
@@ -189,6 +189,7 @@ class Testbed:
         self._kernel, self._controller = kernel, controller
         self._base = len(kernel.pids.tasks)
         self._rewind = Rewind(kernel)
+        self._rewind.rewind()  # counters, too, begin as they do in every later schedule
         self.boots += 1
         return kernel
 
