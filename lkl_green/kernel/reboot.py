@@ -60,6 +60,8 @@ class Reboot:
         if task.exit_state:  # its context has gone: it must not be woken
             kernel.exits.release_task(task)
             return
+        if task in self.abandoned:  # when it was taken down alone, before
+            return
         outside = kernel.host_tasks.outside(task)
         if task.thread_flags & TIF_HOST_THREAD and outside:
             try:
