@@ -34,6 +34,7 @@ class ByteStream:
 
     Args:
         kernel: the kernel it belongs to.
+        name: shown in `repr` and in schedules.
         size: how many bytes it holds.
         atomic: writes up to this size are not torn apart.
 
@@ -49,6 +50,7 @@ class ByteStream:
         "_kernel",
         "_size",
         "exclusive",
+        "name",
         "reader",
         "reading_ended",
         "writer",
@@ -58,14 +60,18 @@ class ByteStream:
     reader: File
     writer: File
 
-    def __init__(self, kernel: Kernel, size: int, atomic: int, exclusive: bool) -> None:
+    def __init__(self, kernel: Kernel, name: str, size: int, atomic: int, exclusive: bool) -> None:
         self._kernel = kernel
+        self.name = name
         self._data = bytearray()
         self._size = size
         self._atomic = atomic
         self.exclusive = exclusive
         self.reading_ended = False
         self.writing_ended = False
+
+    def __repr__(self) -> str:
+        return f"<ByteStream {self.name} {len(self._data)} of {self._size}>"
 
     @property
     def room(self) -> int:

@@ -190,7 +190,7 @@ class EventPoll(File):
             OSError: EINVAL for a `maxevents` below 1; EBADF, it was closed, maybe meanwhile.
         """
         if self._sched.listener is not None:
-            self._sched.listener("poll", self)
+            self._announce()
         if maxevents < 1:
             raise OSError(errno.EINVAL, f"epoll_wait() for {maxevents} events")
         while True:
@@ -201,6 +201,14 @@ class EventPoll(File):
                 return found
             left = self.f_wq.do_wait(lambda: self._ready or not self.f_count, TASK_INTERRUPTIBLE, timeout_ns, True)
             timeout_ns = None if timeout_ns is None else left
+
+    def _announce(self) -> None:
+        """What comes out depends on every file that is watched, and changes what this one reports next."""
+        for file, _ in list(self._items):
+            if self._sched.listener is not None:
+                self._sched.listener("poll", file.shared("poll"))
+        if self._sched.listener is not None:
+            self._sched.listener("receive", self)
 
     def _collect(self, maxevents: int) -> list[EpollEvent]:
         """Take up to `maxevents` items off the ready list that are ready indeed (ep_send_events())."""

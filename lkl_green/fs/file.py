@@ -8,6 +8,9 @@ around them check what can be checked for all kinds and announce the scheduling 
 `wait_until(condition)`: it raises EAGAIN if the file is non-blocking, ends on signals, and ends if the file is closed
 meanwhile.
 
+*Scheduling points* are announced with the object that the operation changes or depends on, which for the ends of a
+pipe is what is between them (`shared`). A read is a "receive": it changes the object, so the order of two reads matters.
+
 *References.* `f_count` counts descriptors and holders in kernel code; the last `close()` releases the file at once.
 Dropped: a reference for the time of a system call, as Linux holds one. There, closing a file under a thread that reads
 from it leaves the reader asleep for good; here the reader gets EBADF, which costs nothing and says what happened.
@@ -63,6 +66,11 @@ class File:
         self.f_wq = FileWaitQueue(kernel, name)
         kernel.fs.file_opened(self)
 
+    @property
+    def name(self) -> str:
+        """As given."""
+        return self.f_name
+
     # -- what a kind of file says
 
     def _read(self, count: int) -> bytes:
@@ -81,6 +89,10 @@ class File:
         """Anything else; ENOTTY for what it does not know."""
         raise OSError(errno.ENOTTY, f"{self!r} knows no ioctl {request:#x}")
 
+    def shared(self, kind: str) -> object:
+        """The object of a scheduling point of this kind: what other files' operations on it have in common."""
+        return self
+
     def _release(self) -> None:
         """The last reference has gone: give back what is behind it; must not sleep."""
 
@@ -96,7 +108,7 @@ class File:
         """
         sched = self._sched
         if sched.listener is not None:
-            sched.listener("read", self)
+            sched.listener("receive", self.shared("receive"))
         if not self.f_count or self.f_flags & O_ACCMODE == O_WRONLY:
             raise self._bad("read from it")
         if count <= 0:
@@ -116,7 +128,7 @@ class File:
         """
         sched = self._sched
         if sched.listener is not None:
-            sched.listener("write", self)
+            sched.listener("write", self.shared("write"))
         if not self.f_count or self.f_flags & O_ACCMODE == O_RDONLY:
             raise self._bad("write to it")
         if not isinstance(data, (bytes, bytearray)):
@@ -148,7 +160,7 @@ class File:
         """One reference less; the last one releases the file (fput()). Raises OSError(EBADF) if there was none."""
         sched = self._sched
         if sched.listener is not None:
-            sched.listener("close", self)
+            sched.listener("close", self.shared("close"))
         if not self.f_count:
             raise self._bad("close it again")
         self.f_count -= 1

@@ -192,14 +192,14 @@ class KFifo(Generic[T]):
             TimeoutError: ETIME, no element within `timeout_ns`.
             InterruptedError: EINTR, a signal came first.
         """
-        self._announce("read")
+        self._announce("receive")
         if not self._elements and not self.closed:
             return self._wait_to_get(timeout_ns)
         return self._get()
 
     def try_get(self) -> T:
         """The same without sleeping (kfifo_get()). Raises BlockingIOError (EAGAIN) if there is none, EOFError."""
-        self._announce("read")
+        self._announce("receive")
         if not self._elements and not self.closed:
             raise BlockingIOError(errno.EAGAIN, f"{self!r}: nothing to get")
         return self._get()

@@ -49,6 +49,10 @@ class PipeReader(File):
     def _ioctl(self, request: int, arg: Any) -> int:
         return len(self._stream) if request == FIONREAD else super()._ioctl(request, arg)
 
+    def shared(self, kind: str) -> object:
+        """The pipe."""
+        return self._stream
+
     def _release(self) -> None:
         self._stream.end_reading()
 
@@ -70,6 +74,10 @@ class PipeWriter(File):
         """EPOLLOUT with room for PIPE_BUF bytes, EPOLLERR without a reader."""
         stream = self._stream
         return (EPOLLOUT if stream.writable else 0) | (EPOLLERR if stream.reading_ended else 0)
+
+    def shared(self, kind: str) -> object:
+        """The pipe."""
+        return self._stream
 
     def _release(self) -> None:
         self._stream.end_writing()
@@ -98,6 +106,6 @@ def create_pipe_files(
         raise OSError(errno.EINVAL, f"a pipe of {size} bytes: at least {PIPE_BUF} are needed for atomic writes")
     if kernel is None:
         kernel = current_kernel()
-    stream = ByteStream(kernel, size, PIPE_BUF, exclusive=True)
+    stream = ByteStream(kernel, name, size, PIPE_BUF, exclusive=True)
     flags &= O_NONBLOCK
     return PipeReader(stream, flags, kernel, name), PipeWriter(stream, flags, kernel, name)

@@ -37,10 +37,7 @@ class PollWait:
 
     def look(self) -> list[int]:
         """What each file is ready for now; EPOLLNVAL for one that was closed."""
-        return [
-            file.poll() & (events | UNASKED) if file.f_count else EPOLLNVAL  #
-            for file, events in self._wanted
-        ]
+        return [file.poll() & (events | UNASKED) if file.f_count else EPOLLNVAL for file, events in self._wanted]
 
     def wait(self, timeout_ns: int | None) -> list[int]:
         """Sleep until one file is ready, or the time is up; what each is ready for."""
@@ -86,9 +83,9 @@ def do_poll(kernel: Kernel, wanted: Sequence[tuple[File, int]], timeout_ns: int 
         InterruptedError: EINTR, a signal came first.
     """
     sched = kernel.sched
-    if sched.listener is not None:
-        for file, _ in wanted:
-            sched.listener("poll", file)
+    for file, _ in wanted if sched.listener is not None else ():
+        if sched.listener is not None:  # still: a schedule may end here
+            sched.listener("poll", file.shared("poll"))
     table = PollWait(kernel, wanted)
     found = table.look()
     if any(found) or timeout_ns == 0:

@@ -37,12 +37,15 @@ SOCKET_BUFFER = 212_992  # net.core.wmem_default
 class UnixSocket(File):
     """One of a pair."""
 
-    __slots__ = ("_incoming", "_outgoing", "_reset")
+    __slots__ = ("_incoming", "_outgoing", "_pair", "_reset")
 
-    def __init__(self, incoming: ByteStream, outgoing: ByteStream, flags: int, kernel: Kernel, name: str) -> None:
+    def __init__(
+        self, incoming: ByteStream, outgoing: ByteStream, pair: object, flags: int, kernel: Kernel, name: str
+    ) -> None:
         super().__init__(O_RDWR | flags, kernel, name)
         self._incoming = incoming
         self._outgoing = outgoing
+        self._pair = pair
         self._reset = False
         incoming.reader = self
         outgoing.writer = self
@@ -84,7 +87,7 @@ class UnixSocket(File):
             OSError: EINVAL for another `how`, EBADF if it is closed.
         """
         if self._sched.listener is not None:
-            self._sched.listener("write", self)
+            self._sched.listener("close", self.shared("close"))
         if not self.f_count:
             raise self._bad("shut it down")
         if how not in (SHUT_RD, SHUT_WR, SHUT_RDWR):
@@ -94,6 +97,10 @@ class UnixSocket(File):
         if how != SHUT_RD:
             self._outgoing.end_writing()
         self.f_wq.wake_up_poll(EPOLLIN | EPOLLOUT | EPOLLHUP | EPOLLRDHUP)  # our own threads that wait
+
+    def shared(self, kind: str) -> object:
+        """A direction of its own for reads and for writes would miss what closing and shutting down do to both."""
+        return self._pair
 
     def _release(self) -> None:
         if self._incoming.readable:
@@ -124,7 +131,8 @@ def create_socketpair(
         raise OSError(errno.EINVAL, f"a socket buffer of {size} bytes: at least {LOW_WATER} are needed")
     if kernel is None:
         kernel = current_kernel()
-    there = ByteStream(kernel, size, 1, exclusive=False)
-    back = ByteStream(kernel, size, 1, exclusive=False)
+    there = ByteStream(kernel, name, size, 1, exclusive=False)
+    back = ByteStream(kernel, name, size, 1, exclusive=False)
     flags &= O_NONBLOCK
-    return UnixSocket(back, there, flags, kernel, f"{name}/0"), UnixSocket(there, back, flags, kernel, f"{name}/1")
+    first = UnixSocket(back, there, there, flags, kernel, f"{name}/0")
+    return first, UnixSocket(there, back, there, flags, kernel, f"{name}/1")

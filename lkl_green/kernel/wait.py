@@ -126,36 +126,39 @@ class WaitQueueHead:
 
     def wait_event(self, condition: Callable[[], object], exclusive: bool = False) -> None:
         """Sleep until `condition()` is true; it is tested before sleeping and after each wake-up."""
-        self._wait(condition, TASK_UNINTERRUPTIBLE, None, exclusive)
+        self.do_wait(condition, TASK_UNINTERRUPTIBLE, None, exclusive, False)
 
     def wait_event_interruptible(self, condition: Callable[[], object], exclusive: bool = False) -> None:
         """Like `wait_event`; a signal ends it. Raises InterruptedError (EINTR)."""
-        self._wait(condition, TASK_INTERRUPTIBLE, None, exclusive)
+        self.do_wait(condition, TASK_INTERRUPTIBLE, None, exclusive, False)
 
     def wait_event_killable(self, condition: Callable[[], object]) -> None:
         """Like `wait_event`; only SIGKILL ends it. Raises InterruptedError (EINTR)."""
-        self._wait(condition, TASK_KILLABLE, None, False)
+        self.do_wait(condition, TASK_KILLABLE, None, False, False)
 
     def wait_event_timeout(self, condition: Callable[[], object], timeout_ns: int) -> int:
         """Like `wait_event`, for at most `timeout_ns`; 0 if it passed, else what is left of it, at least 1."""
-        return self._wait(condition, TASK_UNINTERRUPTIBLE, timeout_ns, False)
+        return self.do_wait(condition, TASK_UNINTERRUPTIBLE, timeout_ns, False, False)
 
     def wait_event_interruptible_timeout(self, condition: Callable[[], object], timeout_ns: int) -> int:
         """Both. Raises InterruptedError (EINTR)."""
-        return self._wait(condition, TASK_INTERRUPTIBLE, timeout_ns, False)
+        return self.do_wait(condition, TASK_INTERRUPTIBLE, timeout_ns, False, False)
 
-    def _wait(self, condition: Callable[[], object], state: int, timeout_ns: int | None, exclusive: bool) -> int:
-        sched = self._kernel.sched
-        if sched.listener is not None:
+    def do_wait(
+        self,
+        condition: Callable[[], object],
+        state: int,
+        timeout_ns: int | None,
+        exclusive: bool,
+        announced: bool = True,
+    ) -> int:
+        """All of the above in one; `announced` as part of a primitive, whose own scheduling point was announced."""
+        kernel = self._kernel
+        sched = kernel.sched
+        if not announced and sched.listener is not None:
             sched.listener("wait", self)
         if condition():
             return max(timeout_ns or 1, 1)
-        return self.do_wait(condition, state, timeout_ns, exclusive)
-
-    def do_wait(self, condition: Callable[[], object], state: int, timeout_ns: int | None, exclusive: bool) -> int:
-        """`wait_event` as part of a primitive, whose own scheduling point has been announced."""
-        kernel = self._kernel
-        sched = kernel.sched
         sched.might_sleep()
         try:
             while True:

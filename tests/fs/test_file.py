@@ -189,6 +189,6 @@ def test_scheduling_points_stand_before_the_operation(run):
             box.write(b"x")
             box.read(1)
         sched.listener = None
-        assert seen == [("write", b""), ("read", b"x"), ("close", b"")]
+        assert seen == [("write", b""), ("receive", b"x"), ("close", b"")]
 
     run(init)
