@@ -86,7 +86,7 @@ def _verdict(row: Row, cell: Cell | None) -> str:
     """The target, and whether the direct configuration reaches it."""
     if row.target is None:
         return ""
-    target = f"{row.target / 1024:g} KiB" if row.alone else f"{row.target:g}"
+    target = row.target_text or (f"{row.target / 1024:g} KiB" if row.alone else f"{row.target:g}")
     if cell is None or cell.value is None:
         return target
     return f"{target} {'reached' if cell.value <= row.target else 'missed'}"

@@ -27,6 +27,7 @@ class Row:
         n_hosted, n_threads: how often in `hosted`, and where each task is an OS thread, if not the column's share of n.
         n_least: fewer make no sense.
         target: the ratio, or the value, to reach in the direct configuration.
+        target_text: how the target is shown, where it is no ratio to the raw switch.
         alone: whether it runs once, in a process of its own.
         whole: whether everybody does all of n.
         full_only: whether --quick leaves it out.
@@ -40,6 +41,7 @@ class Row:
     n_threads: int | None = None
     n_least: int = 1
     target: float | None = None
+    target_text: str = ""
     alone: bool = False
     full_only: bool = False
     whole: bool = False

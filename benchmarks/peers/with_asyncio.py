@@ -9,6 +9,7 @@ from time import thread_time_ns
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.memory import resident_bytes
+from benchmarks.rows.echo import of_peer
 from benchmarks.rows.memory import per_task
 from benchmarks.rows.timers import delays_ns
 
@@ -160,4 +161,4 @@ def twins(new_event_loop: Callable[[], asyncio.AbstractEventLoop]) -> dict[str, 
     return {key: partial(run, program) for key, program in programs.items()}
 
 
-TWINS = twins(asyncio.new_event_loop)
+TWINS = twins(asyncio.new_event_loop) | of_peer("asyncio protocols")

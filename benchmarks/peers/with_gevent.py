@@ -12,6 +12,7 @@ from gevent.event import AsyncResult, Event
 from gevent.lock import Semaphore
 
 from benchmarks.memory import resident_bytes
+from benchmarks.rows.echo import of_peer
 from benchmarks.rows.memory import per_task
 from benchmarks.rows.timers import delays_ns
 
@@ -164,4 +165,5 @@ TWINS = {
     "timer_expire": timer_expire,
     "memory_parked": memory_parked,
     "memory_never_run": memory_never_run,
+    **of_peer("gevent"),
 }

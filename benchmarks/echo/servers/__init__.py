@@ -1,0 +1,1 @@
+"""The servers: each a function `serve(listener)` that echoes until its process is ended."""
