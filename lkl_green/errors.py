@@ -18,6 +18,8 @@
      |    |    +-- AwaitOutsideKernelThread   await_() where no kernel thread runs
      |    |    +-- WrongLoop          a task of another event loop asked for something
      |    |    +-- LoopGone           the event loop was closed under its kernel, or cancelled its driver
+     |    |    +-- NotATest           what was to be explored is no plain function
+     |    |    +-- NotParallel        a campaign cannot be run by several processes
      |    +-- KernelBug               kernel code broke a rule (Linux: BUG(), lkl_bug()); an oops
      |    |    +-- SchedulingWhileAtomic   schedule() with a spinlock held, in an interrupt, or in the idle task
      |    |    +-- LockMisuse         unlocking a lock that another task holds, exiting with one held, ...
@@ -115,6 +117,14 @@ class WrongLoop(ApiMisuse):
 
 class LoopGone(ApiMisuse):
     """The event loop was closed under its kernel, or has cancelled the kernel's driver."""
+
+
+class NotATest(ApiMisuse):
+    """What was to be explored is no plain function: a coroutine function, a generator."""
+
+
+class NotParallel(ApiMisuse):
+    """A campaign cannot be run by several processes: its policy is one search, or its test cannot get there."""
 
 
 class ThreadsInstalled(ApiMisuse):

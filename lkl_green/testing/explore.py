@@ -2,118 +2,26 @@
 
 from __future__ import annotations
 
-import time
-import traceback
-from typing import TYPE_CHECKING, Any
+from contextlib import closing
+from typing import TYPE_CHECKING
 
+from lkl_green.errors import ScheduleFileError
+from lkl_green.testing.campaign import Campaign, Chunk, test_name
+from lkl_green.testing.plain import check_plain
 from lkl_green.testing.policies import make_policy
-from lkl_green.testing.policies.replay import Replay, Trail
-from lkl_green.testing.recording import Recording
+from lkl_green.testing.policies.replay import Replay
+from lkl_green.testing.progress import Meter
 from lkl_green.testing.report import Failure, Outcome, Report
-from lkl_green.testing.run import Run, Verdict
-from lkl_green.testing.schedule import Schedule
-from lkl_green.testing.testbed import DEFAULT_MAX_STEPS, Testbed
+from lkl_green.testing.run import Verdict
+from lkl_green.testing.testbed import DEFAULT_MAX_STEPS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+    from concurrent.futures import Executor
 
     from lkl_green.testing.policies.base import Policy
-
-
-def test_name(test: Callable[[], object]) -> str:
-    """FILE.py::name, as far as a function knows."""
-    code = getattr(test, "__code__", None)
-    name = getattr(test, "__qualname__", repr(test))
-    return name if code is None else f"{code.co_filename}::{name}"
-
-
-class Campaign:
-    """Runs schedules of one test, by number.
-
-    Args:
-        test: the test.
-        policy: an object, or the name of one.
-        seed: of the campaign.
-        options: of the `Testbed`.
-    """
-
-    def __init__(
-        self, test: Callable[[], object], policy: Policy | str, seed: int, options: dict[str, Any] | None = None
-    ) -> None:
-        self.test = test
-        self.policy = make_policy(policy)
-        self.seed = seed
-        self.options = options or {}
-        self.testbed = Testbed(**self.options)
-
-    def run(self, number: int) -> Run | None:
-        """Run one schedule; None if the policy has no more."""
-        if not self.policy.begin(self.seed, number):
-            return None
-        return self.testbed.run(self.test, self.policy)
-
-    def examine(self, run: Run, number: int, passed: Run | None = None) -> Failure:
-        """Run a failing schedule again, twice, writing it down; what failed, or that it does not fail again.
-
-        Args:
-            run: it.
-            number: which one it is.
-            passed: an earlier one that passed, to see whether it still does.
-        """
-        first = self._record(Trail(run.trail))
-        second = self._record(Replay(first[1].decisions))
-        for again, recording in (first, second):
-            if _ending(again) != _ending(run):
-                _not_deterministic(again, _ending(run), _ending(again))
-                return self._failure(again, recording, number)
-        if passed is not None:
-            again, recording = self._record(Trail(passed.trail))
-            if _ending(again) != _ending(passed):
-                _not_deterministic(again, _ending(passed), _ending(again))
-                return self._failure(again, recording, number)
-        return self._failure(*first, number)
-
-    def _record(self, policy: Policy) -> tuple[Run, Recording]:
-        recording = Recording(policy)
-        recording.begin(self.seed, 0)
-        return self.testbed.run(self.test, recording), recording
-
-    def _failure(self, run: Run, recording: Recording, number: int) -> Failure:
-        error = run.error
-        schedule = Schedule(
-            recording.decisions,
-            test_name(self.test),
-            run.verdict.value,
-            _describe(error),
-            self.policy.name,
-            self.seed,
-            number,
-            self.options,
-        )
-        trace = "" if error is None else "".join(traceback.format_exception(error))
-        return Failure(run.verdict, _describe(error), trace, run.detail, schedule, recording.steps, number)
-
-    def close(self) -> None:
-        """Give the kernel back."""
-        self.testbed.close()
-
-
-def _ending(run: Run) -> str:
-    """How a run ended, for comparison and for people."""
-    return f"{run.verdict.value} {_describe(run.error)}".strip()
-
-
-def _not_deterministic(run: Run, once: str, again: str) -> None:
-    run.verdict = Verdict.NONDETERMINISTIC
-    run.detail = (
-        f"the same schedule ended once with {once!r} and once with {again!r}. {run.detail} Something that is no "
-        "scheduling decision differs from run to run: state that the test keeps, the real clock, random numbers that "
-        "are not from lkl_green.testing, the order of a set"
-    )
-
-
-def _describe(error: BaseException | None) -> str:
-    return "" if error is None else "".join(traceback.format_exception_only(error)).strip()
+    from lkl_green.testing.progress import Progress
+    from lkl_green.testing.schedule import Schedule
 
 
 def explore(
@@ -122,81 +30,134 @@ def explore(
     policy: Policy | str = "pos",
     schedules: int = 1000,
     seed: int = 0,
+    jobs: int = 1,
+    executor: Executor | None = None,
     time_budget: float | None = None,
+    on_progress: Callable[[Progress], object] | None = None,
     stop_on_failure: bool = True,
     max_steps: int = DEFAULT_MAX_STEPS,
     explore_time: bool = False,
     explore_irqs: bool = True,
     host_faults: bool = False,
+    threads: bool = False,
+    name: str = "",
 ) -> Report:
     """Run `test` under up to `schedules` schedules.
+
+    What is found is a function of the test, the policy, the seed and the number of schedules: how many processes share
+    the work makes no difference.
 
     Args:
         test: called without arguments, as a kernel thread, once per schedule; everything it uses it makes anew.
         policy: how schedules are made.
         schedules: how many.
         seed: the same seed gives the same schedules.
+        jobs: how many processes share the work. With `executor`: how many chunks it works on at a time.
+        executor: who runs chunks of schedules instead, in threads, processes, or on other machines; the test, and a
+            policy that is an object, are pickled.
         time_budget: seconds after which no further schedule is begun; what is left makes the result *incomplete*.
+        on_progress: called now and then with a `Progress`.
         stop_on_failure: whether the first failing schedule is the last.
         max_steps: operations after which a schedule counts as one that never ends.
         explore_time: let timers expire at any point, not only when nothing else can happen.
         explore_irqs: let a triggered interrupt come at any later point.
         host_faults: let every host operation that can fail do so, as chance has it.
+        threads: run `threading`, `queue`, thread pools and `time` of the test as kernel threads in virtual time.
+        name: what reports call the test.
 
     Returns:
         the report; nothing is raised for a test that fails.
+
+    Raises:
+        NotATest: the test is no plain function.
+        NotParallel: neither the test nor the policy allows several processes.
+        ValueError: a policy that does not exist, a number that makes no sense.
     """
+    check_plain(test)
+    _check_numbers(schedules, jobs, time_budget)
     options = {
         "max_steps": max_steps,
         "explore_time": explore_time,
         "explore_irqs": explore_irqs,
         "host_faults": host_faults,
+        "threads": threads,
     }
-    campaign = Campaign(test, policy, seed, options)
-    report = Report(test_name(test), campaign.policy.name, seed)
-    start = time.monotonic()
-    try:
-        _explore(campaign, report, schedules, None if time_budget is None else start + time_budget, stop_on_failure)
-    finally:
-        campaign.close()
-        report.elapsed_s = time.monotonic() - start
+    policy = make_policy(policy)
+    name = name or test_name(test)
+    report = Report(name, policy.name, seed)
+    meter = Meter(schedules, time_budget, on_progress)
+    chunks = None
+    if jobs > 1 or executor is not None:
+        from lkl_green.testing.parallel import Plan, run_chunks
+
+        plan = Plan(test, policy, seed, options, stop_on_failure)
+        with closing(run_chunks(plan, schedules, meter, jobs, executor)) as arriving:
+            chunks = _until_it_ends(arriving, stop_on_failure)
+    with Campaign(test, policy, seed, options, name) as campaign:
+        if chunks is None:
+            advance = meter.advance if meter.watches else None
+            chunks = [campaign.run_chunk(0, schedules, stop_on_failure=stop_on_failure, advance=advance)]
+        report.elapsed_s = meter.elapsed_s()
+        _merge(chunks, campaign, report)
     return report
 
 
-def _explore(campaign: Campaign, report: Report, schedules: int, deadline: float | None, stop_on_failure: bool) -> None:
-    passed: Run | None = None
-    for number in range(schedules):
-        if deadline is not None and time.monotonic() >= deadline:
-            report.outcome, report.reason = Outcome.INCOMPLETE, "the time budget was used up"
+def _check_numbers(schedules: int, jobs: int, time_budget: float | None) -> None:
+    if schedules < 1:
+        raise ValueError(f"schedules={schedules}: with none, nothing would be tested")
+    if jobs < 1:
+        raise ValueError(f"jobs={jobs}: at least one process has to do the work")
+    if time_budget is not None and not time_budget > 0:
+        raise ValueError(f"time_budget={time_budget}: seconds, more than 0, or None for no limit")
+
+
+def _until_it_ends(arriving: Iterable[Chunk], stop_on_failure: bool) -> list[Chunk]:
+    """The chunks that a single process would have run."""
+    chunks = []
+    for chunk in arriving:
+        chunks.append(chunk)
+        if chunk.exhausted or (chunk.failing and stop_on_failure):
             break
-        run = campaign.run(number)
-        if run is None:
-            report.outcome, report.reason = Outcome.EXHAUSTED, campaign.policy.verdict
-            break
-        report.schedules += 1
-        report.steps += run.steps
-        if run.passed:
-            passed = passed or run
-        else:
-            report.failures.append(campaign.examine(run, number, passed))
-            if stop_on_failure:
-                break
+    return chunks
+
+
+def _merge(chunks: list[Chunk], campaign: Campaign, report: Report) -> None:
+    """What chunks found, examined and reported."""
+    report.schedules = sum(chunk.schedules for chunk in chunks)
+    report.steps = sum(chunk.steps for chunk in chunks)
+    passed = next((chunk.passed for chunk in chunks if chunk.passed is not None), None)
+    report.failures = [campaign.examine(found, passed) for chunk in chunks for found in chunk.failing]
+    cut_off = next((chunk.cut_off for chunk in chunks if chunk.cut_off), "")
     if report.failures:
         report.outcome = Outcome.FAILED
+    elif cut_off:
+        report.outcome, report.reason = Outcome.INCOMPLETE, cut_off
+    elif chunks[-1].exhausted:
+        report.outcome, report.reason = Outcome.EXHAUSTED, chunks[-1].bound
 
 
 def replay(test: Callable[[], object], schedule: Schedule) -> Failure | None:
     """Run `test` under a recorded schedule; how it failed, or None if it passed.
 
     A schedule that does not fit gives a Failure with Verdict.MISMATCH.
+
+    Raises:
+        ScheduleFileError: the schedule has options that do not exist.
+        NotATest: the test is no plain function.
     """
-    campaign = Campaign(test, "fifo", schedule.seed, schedule.options)
+    check_plain(test)
     try:
+        campaign = Campaign(test, "fifo", schedule.seed, schedule.options, schedule.test)
+    except TypeError as error:
+        raise ScheduleFileError(f"the schedule's options {schedule.options!r} do not exist: {error}") from None
+    with campaign:
         policy = Replay(schedule.decisions)
-        run, recording = campaign._record(policy)
+        run, recording = campaign.record(policy)
         if policy.left and run.verdict is not Verdict.MISMATCH:
             run.detail = f"the run ended with {policy.left} recorded decisions left ({run.verdict.value})"
             run.verdict = Verdict.MISMATCH
-        return None if run.passed else campaign._failure(run, recording, schedule.number)
-    finally:
-        campaign.close()
+        if run.passed:
+            return None
+        failure = campaign.failure(run, recording, schedule.number)
+        failure.schedule.policy = schedule.policy
+        return failure

@@ -35,6 +35,7 @@ class Failure:
         schedule: how to run it again.
         steps: every operation of the run.
         number: which schedule of the campaign it was, from 0.
+        exception: what left the test or one of its tasks, in this process; None if nothing did.
     """
 
     verdict: Verdict
@@ -44,6 +45,7 @@ class Failure:
     schedule: Schedule
     steps: list[Step] = field(repr=False)
     number: int = 0
+    exception: BaseException | None = field(default=None, repr=False, compare=False)
 
     def headline(self) -> str:
         """In one line."""

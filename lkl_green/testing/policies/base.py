@@ -42,10 +42,15 @@ class Policy(ABC):
 
     Attributes:
         name: what `policy="..."` and reports call it.
+        learns: whether earlier schedules of a campaign shape later ones. Such a policy begins anew with every chunk of
+            schedule numbers, so that what it does does not depend on how many processes share the campaign.
+        systematic: whether each schedule follows from the one before: a search, which cannot be shared out by numbers.
         random: the source of chance of the present schedule.
     """
 
     name: ClassVar[str]
+    learns: ClassVar[bool] = False
+    systematic: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self.random = Random(0)

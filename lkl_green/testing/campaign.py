@@ -1,0 +1,231 @@
+"""A campaign: the schedules of one test, by number.
+
+The unit of work is a *chunk*, a range of numbers. One process runs all of them as one chunk; several share them out.
+What a chunk found is plain data, trails of choices, so that it can come from another process or machine; whoever
+started the campaign runs a failing schedule again from its trail and examines it. So a failure is told alike wherever
+it was found.
+"""
+
+from __future__ import annotations
+
+import copy
+import traceback
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from lkl_green.testing.policies import make_policy
+from lkl_green.testing.policies.replay import Replay, Trail
+from lkl_green.testing.recording import Recording
+from lkl_green.testing.report import Failure
+from lkl_green.testing.run import Run, Verdict
+from lkl_green.testing.schedule import Schedule
+from lkl_green.testing.testbed import Testbed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+    from typing import Self
+
+    from lkl_green.testing.policies.base import Policy
+
+# A policy that learns begins anew whenever a schedule's number is a multiple of this.
+CHUNK = 64
+
+
+def test_name(test: Callable[[], object]) -> str:
+    """FILE.py::name, as far as a function knows."""
+    code = getattr(test, "__code__", None)
+    name = getattr(test, "__qualname__", repr(test))
+    return name if code is None else f"{code.co_filename}::{name}"
+
+
+class Found(NamedTuple):
+    """A schedule that failed, or passed, as plain data.
+
+    Attributes:
+        number: which one of the campaign.
+        trail: each decision as the number of the option taken.
+        ending: how it ended, for comparison and for people.
+    """
+
+    number: int
+    trail: list[int]
+    ending: str
+
+
+@dataclass
+class Chunk:
+    """What came of a range of schedules.
+
+    Attributes:
+        first, count: the range.
+        schedules, steps: how many were run, and the operations in them.
+        failing: those that failed, in order.
+        passed: the first that passed.
+        exhausted: whether the policy had no more; what it says to that is `bound`.
+        cut_off: why it ended early; "" if it did not.
+    """
+
+    first: int
+    count: int
+    schedules: int = 0
+    steps: int = 0
+    failing: list[Found] = field(default_factory=list)
+    passed: Found | None = None
+    exhausted: bool = False
+    bound: str = ""
+    cut_off: str = ""
+
+
+class Campaign:
+    """Runs schedules of one test, by number.
+
+    Args:
+        test: the test.
+        policy: an object, or the name of one.
+        seed: of the campaign.
+        options: of the `Testbed`, and `threads`: whether `threading` and its like are replaced by kernel threads.
+        name: the test's, where the function does not know it.
+    """
+
+    def __init__(
+        self,
+        test: Callable[[], object],
+        policy: Policy | str,
+        seed: int,
+        options: dict[str, Any] | None = None,
+        name: str = "",
+    ) -> None:
+        self.test = test
+        self.name = name or test_name(test)
+        self.policy = make_policy(policy)
+        self.seed = seed
+        self.options = options or {}
+        self._untaught = copy.deepcopy(self.policy) if self.policy.learns else None
+        bed_options = dict(self.options)
+        threads = bed_options.pop("threads", False)
+        self.testbed = Testbed(**bed_options)
+        self._threads = ExitStack()
+        if threads:
+            from lkl_green.testing.threads.campaign import green_schedules
+
+            self.test = self._threads.enter_context(green_schedules(test))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def run(self, number: int) -> Run | None:
+        """Run one schedule; None if the policy has no more."""
+        if self._untaught is not None and number % CHUNK == 0:
+            self.policy = copy.deepcopy(self._untaught)
+        if not self.policy.begin(self.seed, number):
+            return None
+        return self.testbed.run(self.test, self.policy)
+
+    def run_chunk(
+        self,
+        first: int,
+        count: int,
+        *,
+        stop_on_failure: bool,
+        advance: Callable[[int], bool] | None = None,
+    ) -> Chunk:
+        """Run the schedules from number `first` on.
+
+        Args:
+            first: the first number.
+            count: how many.
+            stop_on_failure: whether the first that fails is the last.
+            advance: told before each schedule how many have been run; False ends the chunk there.
+        """
+        chunk = Chunk(first, count)
+        for number in range(first, first + count):
+            if advance is not None and not advance(number - first):
+                chunk.cut_off = "the time budget was used up"
+                break
+            run = self.run(number)
+            if run is None:
+                chunk.exhausted, chunk.bound = True, self.policy.verdict
+                break
+            chunk.schedules += 1
+            chunk.steps += run.steps
+            if not run.passed:
+                chunk.failing.append(Found(number, run.trail, ending(run)))
+                if stop_on_failure:
+                    break
+            elif chunk.passed is None:
+                chunk.passed = Found(number, run.trail, ending(run))
+        return chunk
+
+    def examine(self, found: Found, passed: Found | None = None) -> Failure:
+        """Run a failing schedule again, twice, writing it down; what failed, or that it does not fail again.
+
+        Args:
+            found: it.
+            passed: one that passed, to see whether it still does.
+        """
+        first = self.record(Trail(found.trail))
+        second = self.record(Replay(first[1].decisions))
+        for again, recording in (first, second):
+            if ending(again) != found.ending:
+                _not_deterministic(again, found.ending)
+                return self.failure(again, recording, found.number)
+        if passed is not None:
+            again, recording = self.record(Trail(passed.trail))
+            if ending(again) != passed.ending:
+                _not_deterministic(again, passed.ending)
+                return self.failure(again, recording, found.number)
+        return self.failure(*first, found.number)
+
+    def record(self, policy: Policy) -> tuple[Run, Recording]:
+        """Run one schedule by `policy`, and write it down."""
+        recording = Recording(policy)
+        recording.begin(self.seed, 0)
+        return self.testbed.run(self.test, recording), recording
+
+    def failure(self, run: Run, recording: Recording, number: int) -> Failure:
+        """A recorded run that failed, as what users get to see."""
+        error = run.error
+        schedule = Schedule(
+            recording.decisions,
+            self.name,
+            run.verdict.value,
+            describe(error),
+            self.policy.name,
+            self.seed,
+            number,
+            self.options,
+        )
+        trace = "" if error is None else "".join(traceback.format_exception(error))
+        return Failure(run.verdict, describe(error), trace, run.detail, schedule, recording.steps, number, error)
+
+    def close(self) -> None:
+        """Give the kernel back, and put back what was replaced."""
+        self.testbed.close()
+        self._threads.close()
+
+
+def ending(run: Run) -> str:
+    """How a run ended, for comparison and for people."""
+    return f"{run.verdict.value} {describe(run.error)}".strip()
+
+
+def describe(error: BaseException | None) -> str:
+    """An exception in a line or a few; "" for none."""
+    return "" if error is None else "".join(traceback.format_exception_only(error)).strip()
+
+
+def _not_deterministic(run: Run, once: str) -> None:
+    again = ending(run)
+    run.verdict = Verdict.NONDETERMINISTIC
+    run.detail = (
+        f"the same schedule ended once with {once!r} and once with {again!r}. {run.detail} Something that is no "
+        "scheduling decision differs from run to run: state that the test keeps, the real clock, random numbers that "
+        "are not from lkl_green.testing, the order of a set"
+    )

@@ -1,0 +1,27 @@
+"""What can be explored: a plain function. Whatever would only make a coroutine or a generator tests nothing."""
+
+from __future__ import annotations
+
+import inspect
+
+from lkl_green.errors import NotATest
+
+_WHAT_IT_IS = (
+    (inspect.iscoroutinefunction, "a coroutine function"),
+    (inspect.isasyncgenfunction, "an asynchronous generator function"),
+    (inspect.isgeneratorfunction, "a generator function"),
+)
+
+
+def check_plain(test: object) -> None:
+    """Raises NotATest for what is no plain callable: calling it would run nothing of it."""
+    if not callable(test):
+        raise NotATest(f"{test!r} cannot be called; a test is a function that schedules are explored of")
+    for function in (test, getattr(type(test), "__call__", None)):  # noqa: B004 - the class's, not whether there is one
+        for is_one, what in _WHAT_IT_IS:
+            if is_one(function):
+                raise NotATest(
+                    f"{getattr(test, '__qualname__', test)!s} is {what}: calling it would run nothing of it. A test "
+                    "whose schedules are explored is a plain function, run as a kernel thread; asynchronous code can "
+                    "be started inside it with asyncio.run(), with threads=True"
+                )

@@ -1,0 +1,30 @@
+"""Schedules of a program that uses `threading`: one installation of the replacements serves all of a campaign."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from lkl_green.kernel.current import current_kernel
+from lkl_green.testing.threads.patch import green_threads
+from lkl_green.testing.threads.program import as_main
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+@contextmanager
+def green_schedules(test: Callable[[], object]) -> Iterator[Callable[[], object]]:
+    """A test that uses `threading`, as one to explore, for as long as the context lasts.
+
+    Raises:
+        ThreadsInstalled: the replacements are in place already, for something else.
+    """
+    with green_threads() as replacements:
+        main = as_main(test)
+
+        def run() -> None:
+            replacements.rewind(current_kernel())
+            main()
+
+        yield run
