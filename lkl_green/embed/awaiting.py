@@ -72,6 +72,8 @@ def await_(awaitable: Awaitable[T], timeout_ns: int | None = None) -> T:
             request.abandoned = True
             driver.outbox.append(request)
         raise
+    if kernel.host.foreign_threads_run_kernel:
+        _write_back(request.context)
     outcome: T = request.outcome()
     return outcome
 
@@ -192,7 +194,7 @@ class Request:
                 close(self.awaitable)
             return
         serving: Companion | None = self.driver.serving
-        if serving is not None and serving.request is None and serving.task is self.task:
+        if serving is not None and serving.goes_on_with(self):
             serving.request = self
             self.companion = serving
         else:
@@ -216,6 +218,13 @@ def _own_context(kernel: Kernel) -> Context:
     return copy_context() if context is None else context
 
 
+def _write_back(context: Context) -> None:
+    """Take over into the calling thread's context what was set in a copy of it."""
+    for variable, value in context.items():
+        if variable.get(None) is not value:
+            variable.set(value)
+
+
 class Companion:
     """A task of the loop that awaits for one kernel thread, request by request.
 
@@ -224,12 +233,13 @@ class Companion:
         request: what it awaits; None once it is answered.
     """
 
-    __slots__ = ("_cancelled", "_driver", "_loop_task", "_started", "request", "task")
+    __slots__ = ("_cancelled", "_context", "_driver", "_loop_task", "_started", "request", "task")
 
     def __init__(self, request: Request) -> None:
         self._driver = driver = request.driver
         self._cancelled = self._started = False
         self.task = request.task
+        self._context = request.context
         self.request: Request | None = request
         request.companion = self
         driver.companions[self] = None
@@ -246,6 +256,13 @@ class Companion:
         # asyncio does not run a task at all that is cancelled before it begins; the coroutine would never be closed.
         if self._started:
             self._loop_task.cancel()
+
+    def goes_on_with(self, request: Request) -> bool:
+        """Whether this companion can take the request: it is done with the last one of the same thread."""
+        return self.request is None and self.task is request.task and self._context is request.context
+
+    def __repr__(self) -> str:
+        return f"{self.request!r} of {self.task.comm}-{self.task.pid}"
 
     async def _main(self) -> None:
         driver = self._driver
@@ -268,7 +285,7 @@ class Companion:
                     return
                 await driver.backend.checkpoint()
         finally:
-            driver.companions.pop(self, None)
+            driver.companion_ends(self)
 
     async def _serve(self, request: Request) -> None:
         """Await it; the outcome goes into the request."""

@@ -98,7 +98,7 @@ class Backend(ABC):
         """
 
     @abstractmethod
-    def watch(self, fd: int, readable: Callable[[], object]) -> Callable[[], None]:
+    def watch(self, fd: int, readable: Callable[[], object]) -> Callable[[], object]:
         """Call `readable()` for as long as a descriptor is; returns what ends it, before the descriptor is closed."""
 
     @abstractmethod

@@ -21,7 +21,9 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
+
+import anyio
 
 from lkl_green.embed.doorbell import Doorbell
 from lkl_green.embed.workers import Workers
@@ -31,6 +33,7 @@ from lkl_green.kernel.loop import RunReason, RunStatus, RunUntil
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from lkl_green.embed.awaiting import Companion
     from lkl_green.embed.backend import Backend
     from lkl_green.embed.pace import Pace
     from lkl_green.host.poller import Poller
@@ -75,6 +78,7 @@ class Driver:
         "_fail",
         "_open_ended",
         "_pace",
+        "_sleeps",
         "_status",
         "_unwatch",
         "backend",
@@ -94,20 +98,21 @@ class Driver:
         self.backend = backend
         self.outbox: deque[Message] = deque()
         self.pending: dict[Ending, None] = {}
-        self.companions: dict[Any, None] = {}
-        self.serving: Any = None
+        self.companions: dict[Companion, None] = {}
+        self.serving: Companion | None = None
         self.workers = Workers(kernel)
         self.error: BaseException | None = None
         self.closing = False
-        self.ended = backend.new_waiter()
+        self.ended = anyio.Event()
         self._pace = pace
         self._fail = fail
         self._alarm = backend.new_alarm()
         self._doorbell = Doorbell(kernel, backend, self._alarm.wake, self._loop_has_gone)
         self._status = RunStatus(RunReason.BUDGET, None)
+        self._sleeps = False
         self._deadline_ns: int | None = None
         self._open_ended = kernel.open_ended
-        self._unwatch: Callable[[], None] | None = None
+        self._unwatch: Callable[[], object] | None = None
 
     # -- life cycle
 
@@ -176,10 +181,14 @@ class Driver:
             self._watch_descriptors(kernel.host.made_poller)
         if status.reason is _IDLE or status.reason is _DEADLOCK:
             next_ns = status.next_event_ns
-            if next_ns is not None and (self._deadline_ns is None or next_ns < self._deadline_ns):
+            if not self._sleeps:
+                return  # this is the driver's own slice
+            if kernel.clock.is_virtual:
+                self._alarm.wake()  # time may have to jump, which is the driver's part
+            elif next_ns is not None and (self._deadline_ns is None or next_ns < self._deadline_ns):
                 self._deadline_ns = next_ns
                 self._alarm.move_up(next_ns - kernel.clock.peek_ns())
-        else:
+        elif self._sleeps:
             self._alarm.wake()
 
     def _watch_descriptors(self, poller: Poller) -> None:
@@ -205,6 +214,12 @@ class Driver:
         """Whether a slice would do nothing but what is asked for next."""
         fifo = self.kernel.sched.fifo
         return fifo is not None and not fifo and not self.kernel.loop.running
+
+    def companion_ends(self, companion: Companion) -> None:
+        """The loop awaits nothing more for a kernel thread; virtual time may have waited for that."""
+        self.companions.pop(companion, None)
+        if self.kernel.clock.is_virtual:
+            self._alarm.wake()
 
     def wake(self) -> None:
         """The kernel has something to do; on the loop's OS thread."""
@@ -236,7 +251,7 @@ class Driver:
         except BaseException as error:
             self.failed(error)
         finally:
-            self.ended.wake()
+            self.ended.set()
 
     async def _drive(self) -> None:
         kernel = self.kernel
@@ -291,9 +306,11 @@ class Driver:
         next_ns = None if kernel.clock.is_virtual else self._status.next_event_ns
         self._deadline_ns = next_ns
         delay_ns = None if next_ns is None else max(next_ns - kernel.clock.peek_ns(), 0)
+        self._sleeps = True
         try:
             await self._alarm.wait(delay_ns)
         finally:
+            self._sleeps = False
             self._deadline_ns = None
 
     # -- the end

@@ -130,22 +130,25 @@ class KernelThread(Call):
 
     def run(self, arg: object) -> Any:
         """The thread function: what it raises is an oops."""
-        try:
-            return super().run(arg)
-        finally:
-            error, self.error = self.error, None
-            if error is not None:
-                raise error
+        result = super().run(arg)
+        if self.error is not None:
+            raise self.error
+        return result
 
     async def join(self) -> Any:
-        """Wait until it has ended; its result. Cancelling does not touch the thread. Raises KernelHalted."""
+        """Wait until it has ended; its result. Cancelling does not touch the thread.
+
+        Raises:
+            KernelHalted: it was taken down.
+            Exception: what it died of, in a kernel that survives an oops.
+        """
         driver = self.driver
         if not self.done:
             driver.check("join()")
             waiter = self.waiter = driver.backend.new_waiter()
             await waiter.wait()
         if self.error is not None:
-            raise_error(self)
+            raise self.error
         return self.result
 
     async def cancel(self) -> None:

@@ -122,7 +122,7 @@ class AsyncioBackend(Backend):
     def start(self, main: Callable[[], Coroutine[Any, Any, None]], context: Context, name: str) -> LoopTask:
         return AsyncioTask(self._loop.create_task(main(), name=name, context=context))
 
-    def watch(self, fd: int, readable: Callable[[], object]) -> Callable[[], None]:
+    def watch(self, fd: int, readable: Callable[[], object]) -> Callable[[], object]:
         self._loop.add_reader(fd, readable)
         return partial(self._loop.remove_reader, fd)
 

@@ -140,7 +140,7 @@ class TrioBackend(Backend):
         spawn_system_task(scoped, name=name, context=context)
         return task
 
-    def watch(self, fd: int, readable: Callable[[], object]) -> Callable[[], None]:
+    def watch(self, fd: int, readable: Callable[[], object]) -> Callable[[], object]:
         scope = trio.CancelScope()
 
         async def watch() -> None:
