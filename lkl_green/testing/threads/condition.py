@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from lkl_green.kernel.current import running_here
 from lkl_green.testing.threads import native
-from lkl_green.testing.threads.waiter import Waiter, limit_ns
+from lkl_green.testing.threads.waiter import Waiter, limit_ns, look
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,7 +55,6 @@ class Methods:
             (event, "set", event_set),
             (event, "clear", event_clear),
             (event, "is_set", event_is_set),
-            (event, "isSet", event_is_set),
             (semaphore, "acquire", semaphore_acquire),
             (semaphore, "__enter__", semaphore_acquire),
             (semaphore, "release", semaphore_release),
@@ -158,10 +157,7 @@ def event_is_set(self: Any) -> bool:
     """Whether it is set (threading.Event.is_set)."""
     kernel = running_here.kernel
     if kernel is not None and not _is_native(self):
-        if kernel.sched.listener is not None:
-            kernel.sched.listener("read", self)
-        else:
-            kernel.sched.cond_resched()
+        look(kernel, self)
     return bool(self._flag)
 
 

@@ -1,13 +1,15 @@
 """`threading.local` for kernel threads.
 
 The values of one object for one thread are a dict, which becomes the object's `__dict__` whenever that thread looks at
-it. A thread's dicts are kept by the thread and go with it; they are keyed weakly by the object, and go with that, too.
+it. The object keeps the dicts of all threads, and each thread a list of the objects it has used, weakly, to take its
+dicts away when it ends. The other way round, a thread that kept its values by object would keep alive every value that
+knows its object.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from lkl_green.kernel.current import running_here
 from lkl_green.testing.threads import native
@@ -16,50 +18,51 @@ from lkl_green.testing.threads.thread import Handle
 if TYPE_CHECKING:
     from lkl_green.kernel.task import Task
 
-_Values = WeakKeyDictionary[Any, dict[str, Any]]
 
-
-class _Outside(native.Local):  # type: ignore[misc, valid-type, name-defined, unused-ignore]
-    """The values of one OS thread outside the kernel."""
-
-    def __init__(self) -> None:
-        self.values: _Values = WeakKeyDictionary()
-
-
-_outside = _Outside()
-_of_tasks: WeakKeyDictionary[Task, _Values] = WeakKeyDictionary()
-
-
-def _values() -> _Values:
-    """The values of the current thread, of all its local objects."""
-    kernel = running_here.kernel
-    if kernel is None:
-        return _outside.values
-    task = kernel.sched.current
-    handle = task.kthread
-    if type(handle) is Handle:
-        if handle.locals is None:
-            handle.locals = WeakKeyDictionary()
-        return handle.locals
-    if task not in _of_tasks:
-        _of_tasks[task] = WeakKeyDictionary()
-    return _of_tasks[task]
-
-
-class _Key:
-    """What is known of one local object, apart from its values.
+class Key:
+    """What is known of one local object.
 
     Attributes:
         args, kwargs: with which `__init__` is called again in each thread.
         lock: OS threads outside the kernel may use it at the same time.
+        threads: the values of the program's threads.
+        others: the values of other tasks, the main thread's among them.
+        outside: the values of each OS thread outside the kernel.
     """
 
-    __slots__ = ("__weakref__", "args", "kwargs", "lock")
+    __slots__ = ("__weakref__", "args", "kwargs", "lock", "others", "outside", "threads")
 
     def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.args = args
         self.kwargs = kwargs
         self.lock = native.RLock()
+        self.threads: dict[Task, dict[str, Any]] = {}
+        self.others: WeakKeyDictionary[Task, dict[str, Any]] = WeakKeyDictionary()
+        self.outside = native.Local()
+
+    def find(self) -> dict[str, Any] | None:
+        """The values of the current thread, if it has any."""
+        kernel = running_here.kernel
+        if kernel is None:
+            return getattr(self.outside, "values", None)
+        task = kernel.sched.current
+        return (self.threads if type(task.kthread) is Handle else self.others).get(task)
+
+    def keep(self, values: dict[str, Any]) -> None:
+        """These are the values of the current thread from now on."""
+        kernel = running_here.kernel
+        if kernel is None:
+            self.outside.values = values
+            return
+        task = kernel.sched.current
+        handle = task.kthread
+        if type(handle) is not Handle:
+            self.others[task] = values
+            return
+        self.threads[task] = values
+        if handle.locals is None:
+            handle.locals = WeakSet()
+        handle.locals.add(self)
 
 
 class local:  # noqa: N801 - threading.local
@@ -72,9 +75,9 @@ class local:  # noqa: N801 - threading.local
         if (args or kwargs) and cls.__init__ is object.__init__:
             raise TypeError("Initialization arguments are not supported")
         self = object.__new__(cls)
-        key = _Key(args, kwargs)
+        key = Key(args, kwargs)
         object.__setattr__(self, "_local__key", key)
-        _values()[key] = object.__getattribute__(self, "__dict__")
+        key.keep(object.__getattribute__(self, "__dict__"))
         return self
 
     def __getattribute__(self, name: str) -> Any:
@@ -102,11 +105,11 @@ class local:  # noqa: N801 - threading.local
             raise AttributeError(f"{type(self).__name__!r} object attribute '__dict__' is read-only")
 
 
-def _switch_to_own(self: local, key: _Key) -> None:
-    values = _values()
-    own = values.get(key)
+def _switch_to_own(self: local, key: Key) -> None:
+    own = key.find()
     if own is None:
-        own = values[key] = {}
+        own = {}
+        key.keep(own)
         object.__setattr__(self, "__dict__", own)
         if type(self).__init__ is not object.__init__:
             type(self).__init__(self, *key.args, **key.kwargs)

@@ -25,7 +25,7 @@ from lkl_green.errors import Escape
 from lkl_green.kernel.current import running_here
 from lkl_green.kernel.task import TASK_DEAD, Task
 from lkl_green.testing.threads.native import allocate_lock, get_ident, monotonic
-from lkl_green.testing.threads.waiter import NS_PER_S, Waiter
+from lkl_green.testing.threads.waiter import NS_PER_S, Waiter, look
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -208,7 +208,7 @@ class Lock:
         """Whether somebody holds it."""
         kernel = running_here.kernel
         if kernel is not None:
-            _read(kernel, self)
+            look(kernel, self)
         return self.owner is not None
 
     def _release_save(self) -> object:
@@ -329,15 +329,6 @@ class RLock(Lock):
 def _died_of_kill(owner: Any) -> bool:
     """Whether a halting kernel ended the holder before it could give the lock back."""
     return type(owner) is Task and bool(owner.killed) and owner.state == TASK_DEAD
-
-
-def _read(kernel: Kernel, obj: object) -> None:
-    """Looking at shared state without waiting is a scheduling point, too; loops that do nothing else must not hang."""
-    sched = kernel.sched
-    if sched.listener is not None:
-        sched.listener("read", obj)
-    else:
-        sched.cond_resched()
 
 
 def _checked_limit_ns(blocking: Any, timeout: Any) -> int | None:

@@ -14,6 +14,7 @@ from typing import Any
 
 allocate_lock = _thread.allocate_lock
 get_ident = _thread.get_ident
+get_native_id = _thread.get_native_id
 LOCK_TYPES = (type(_thread.allocate_lock()), _thread.RLock)
 Local = threading.local
 RLock = _thread.RLock
@@ -33,6 +34,7 @@ thread_join = threading.Thread.join
 thread_is_alive = threading.Thread.is_alive
 current_thread = threading.current_thread
 enumerate_threads = threading.enumerate
+thread_count = _thread._count
 start_new_thread = _thread.start_new_thread
 start_joinable_thread: Any = getattr(_thread, "start_joinable_thread", None)  # from CPython 3.13 on
 ThreadHandle: Any = getattr(_thread, "_ThreadHandle", None)

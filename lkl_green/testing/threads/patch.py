@@ -11,6 +11,7 @@ are left out, which is all the difference between the versions.
 from __future__ import annotations
 
 import _thread
+import _threading_local
 import concurrent.futures.thread as futures_thread
 import importlib
 import itertools
@@ -116,10 +117,12 @@ class Replacements:
             (threading.RLock, RLock),
             (_thread.RLock, RLock),
             (_thread.get_ident, thread.get_ident),
+            (_thread.get_native_id, thread.get_native_id),
             (threading.current_thread, thread.current_thread),
             (threading.enumerate, thread.enumerate_threads),
             (threading.active_count, thread.active_count),
             (_thread.start_new_thread, thread.start_new_thread),
+            (_thread._count, thread.count),
             (threading.local, local.local),
             (queue.SimpleQueue, SimpleQueue),
         ]
@@ -132,7 +135,7 @@ class Replacements:
     def _table(self) -> Iterator[tuple[Any, str, Any]]:
         """(module or class, name, replacement) for all that is replaced in the standard library."""
         names = {id(old): new for old, new in self._names}
-        modules = [_thread, threading, queue, time, sched, futures_thread, futures_base]
+        modules = [_thread, threading, _threading_local, queue, time, sched, futures_thread, futures_base]
         for module in modules:
             for name, old in list(vars(module).items()):
                 if not name.startswith("__") and id(old) in names and (module, name) not in _KEPT:

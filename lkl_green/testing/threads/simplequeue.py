@@ -10,7 +10,7 @@ from typing import Any
 from lkl_green.errors import Escape
 from lkl_green.kernel.current import running_here
 from lkl_green.testing.threads.native import allocate_lock, monotonic
-from lkl_green.testing.threads.waiter import Waiter, limit_ns
+from lkl_green.testing.threads.waiter import Waiter, limit_ns, look
 
 
 class SimpleQueue:
@@ -103,12 +103,8 @@ class SimpleQueue:
 
     def _look(self) -> None:
         kernel = running_here.kernel
-        if kernel is None:
-            return
-        if kernel.sched.listener is not None:
-            kernel.sched.listener("read", self)
-        else:
-            kernel.sched.cond_resched()
+        if kernel is not None:
+            look(kernel, self)
 
     __class_getitem__: Any = classmethod(GenericAlias)
 
@@ -117,6 +113,3 @@ class SimpleQueue:
 
     def __repr__(self) -> str:
         return f"<SimpleQueue of {len(self._items)} items at {id(self):#x}>"
-
-
-__all__ = ["Escape", "SimpleQueue"]

@@ -17,19 +17,20 @@ import threading
 from contextvars import Context
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from lkl_green.errors import Escape, TaskUnwind
 from lkl_green.kernel.current import running_here
 from lkl_green.kernel.kthread import KThread
 from lkl_green.testing.threads import native
-from lkl_green.testing.threads.waiter import Waiter, limit_ns
+from lkl_green.testing.threads.waiter import Waiter, limit_ns, look
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from lkl_green.kernel.kernel import Kernel
     from lkl_green.kernel.task import Task
+    from lkl_green.testing.threads.local import Key
 
 # Above every address of a user's process, which is what a native ident is.
 IDENT_BASE = 1 << 48
@@ -46,7 +47,7 @@ class Handle(KThread):
         kernel, task: whose thread it is.
         thread: the Thread object; None for one of `_thread`.
         done: it has ended.
-        locals: its values of `threading.local` objects.
+        locals: the `threading.local` objects it has used.
     """
 
     __slots__ = ("done", "kernel", "locals", "task", "thread", "waiters")
@@ -58,13 +59,15 @@ class Handle(KThread):
         self.kernel = kernel
         self.thread = thread
         self.done = False
-        self.locals: WeakKeyDictionary[Any, dict[str, Any]] | None = None
+        self.locals: WeakSet[Key] | None = None
         self.waiters: list[Waiter] | None = None
 
     def thread_exits(self, task: Task, code: Any) -> None:
         """Let those that join it go on."""
         self.done = True
-        self.locals = None
+        used, self.locals = self.locals, None
+        for key in used or ():
+            del key.threads[task]
         thread, self.thread = self.thread, None
         if thread is not None and not _JOINABLE:
             thread._is_stopped = True  # type: ignore[attr-defined]
@@ -140,7 +143,7 @@ def thread_start(self: Any) -> None:
     if _JOINABLE:
         self._handle = handle
     self._ident = IDENT_BASE + task.pid
-    self._native_id = threading.get_native_id()
+    self._native_id = task.pid
     self._started._flag = True
     sched.wake_up_new_task(task)
 
@@ -203,10 +206,7 @@ def thread_is_alive(self: Any) -> bool:
         return native.thread_is_alive(self)
     kernel = running_here.kernel
     if kernel is not None:
-        if kernel.sched.listener is not None:
-            kernel.sched.listener("read", self)
-        else:
-            kernel.sched.cond_resched()
+        look(kernel, self)
     return not handle.done
 
 
@@ -234,6 +234,14 @@ def get_ident() -> int:
         return native.get_ident()
     task = kernel.sched.current
     return native.get_ident() if is_main(task) else IDENT_BASE + task.pid
+
+
+def get_native_id() -> int:
+    """The thread's pid in the kernel (threading.get_native_id, gettid())."""
+    kernel = running_here.kernel
+    if kernel is None or is_main(kernel.sched.current):
+        return native.get_native_id()
+    return kernel.sched.current.pid
 
 
 def current_thread() -> threading.Thread:
@@ -265,6 +273,7 @@ def enumerate_threads() -> list[threading.Thread]:
     kernel = running_here.kernel
     if kernel is None:
         return native.enumerate_threads()
+    look(kernel, None)
     return [threading.main_thread(), *threads_of(kernel)]
 
 
@@ -330,13 +339,24 @@ def _start(kernel: Kernel, handle: Handle, function: Any, args: tuple[Any, ...],
     return handle
 
 
+def count() -> int:
+    """How many threads were started and have not ended, the main thread not counted (_thread._count)."""
+    kernel = running_here.kernel
+    if kernel is None:
+        return native.thread_count()
+    look(kernel, None)
+    return sum(type(task.kthread) is Handle for task in kernel.pids)
+
+
 def _report_unraisable(function: Any, error: BaseException) -> None:
+    said_whose = sys.version_info >= (3, 13)
+    message = "Exception ignored in thread started by"
     sys.unraisablehook(
         SimpleNamespace(
             exc_type=type(error),
             exc_value=error,
             exc_traceback=error.__traceback__,
-            err_msg="Exception ignored in thread started by",
-            object=function,
+            err_msg=f"{message} {function!r}" if said_whose else message,
+            object=None if said_whose else function,
         )
     )

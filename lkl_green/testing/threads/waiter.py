@@ -77,3 +77,12 @@ class Waiter:
 def limit_ns(timeout: float | None) -> int | None:
     """A timeout in seconds as `threading` takes it, in ns; None is no limit."""
     return None if timeout is None else max(int(timeout * NS_PER_S), 0)
+
+
+def look(kernel: Kernel, obj: object) -> None:
+    """Looking at shared state without waiting is a scheduling point, too; loops that do nothing else must not hang."""
+    sched = kernel.sched
+    if sched.listener is not None:
+        sched.listener("read", obj)
+    else:
+        sched.cond_resched()
