@@ -65,6 +65,7 @@ class Handle(KThread):
     def thread_exits(self, task: Task, code: Any) -> None:
         """Let those that join it go on."""
         self.done = True
+        task.fn = None  # the program may wait for its function to go
         used, self.locals = self.locals, None
         for key in used or ():
             del key.threads[task]
