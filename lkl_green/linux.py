@@ -24,6 +24,8 @@ from lkl_green.fs.eventfd import EventFd
 from lkl_green.fs.eventpoll import EventPoll
 from lkl_green.fs.file import File
 from lkl_green.fs.file_table import files_of_current as _files_of_current
+from lkl_green.fs.hostfd import HostFile, host_fd
+from lkl_green.fs.hostsocket import HostSocket, host_socket
 from lkl_green.fs.kfifo import KFifo
 from lkl_green.kernel import kthread_worker as _kthread_worker
 from lkl_green.kernel import umh as _umh
@@ -680,6 +682,8 @@ __all__ = [
     "EventFd",
     "EventPoll",
     "File",
+    "HostFile",
+    "HostSocket",
     "KFifo",
     "KthreadDelayedWork",
     "KthreadWork",
@@ -719,6 +723,8 @@ __all__ = [
     "flush_work",
     "flush_workqueue",
     "free_irq",
+    "host_fd",
+    "host_socket",
     "in_interrupt",
     "irq_expect",
     "kernel_execve",

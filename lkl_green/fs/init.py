@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lkl_green.fs.file_table import FileTable
+from lkl_green.fs.hostsocket_syscalls import SocketSyscalls
 from lkl_green.fs.syscalls import FileSyscalls
 
 if TYPE_CHECKING:
@@ -15,5 +16,6 @@ def vfs_init(kernel: Kernel) -> None:
     """Give the kernel files and the system calls for them; before it boots."""
     files = FileTable(kernel)
     kernel.fs = files
-    for nr, name, function in FileSyscalls(kernel, files).table():
-        kernel.syscalls.install(nr, name, function)
+    for calls in (FileSyscalls(kernel, files), SocketSyscalls(kernel, files)):
+        for nr, name, function in calls.table():
+            kernel.syscalls.install(nr, name, function)

@@ -17,7 +17,7 @@ from lkl_green.errors import KernelBug
 from lkl_green.kernel.core_syscalls import CoreSyscalls
 from lkl_green.kernel.fork import CLONE_FILES, CLONE_THREAD, CLONE_VFORK
 from lkl_green.kernel.signal import SIGCHLD
-from lkl_green.kernel.sysfile import FileCalls
+from lkl_green.kernel.syssocket import SocketCalls
 from lkl_green.kernel.unistd import (
     CLOCK_MONOTONIC,
     LINUX_REBOOT_CMD_POWER_OFF,
@@ -98,7 +98,7 @@ class Syscalls:
         return UserSys(self._kernel, task)
 
 
-class Sys(FileCalls):
+class Sys(SocketCalls):
     """System calls as methods that raise OSError; the in-process equivalent of a libc.
 
     Args:
