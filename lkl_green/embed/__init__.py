@@ -11,3 +11,5 @@ from lkl_green.embed.awaiting import to_host_thread as to_host_thread
 from lkl_green.embed.handle import Embedded as Embedded
 from lkl_green.embed.handle import KernelThread as KernelThread
 from lkl_green.embed.running import running as running
+from lkl_green.embed.streams import KernelIterator as KernelIterator
+from lkl_green.embed.streams import KernelStream as KernelStream

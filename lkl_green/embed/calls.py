@@ -29,7 +29,7 @@ class Call(KThread):
     """A function on its way through the kernel.
 
     Attributes:
-        done: whether the thread has ended.
+        done: whether the thread has ended; `failed`: with an exception.
         task: the kernel thread.
         context: its context variables, if the thread was not made for this call.
         waiter: where the caller waits.
@@ -60,6 +60,11 @@ class Call(KThread):
             if self.done:
                 self._exited.complete_all()
         return self._exited
+
+    @property
+    def failed(self) -> bool:
+        """Whether it raised something."""
+        return self.error is not None
 
     # -- in the kernel
 

@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 import anyio
 
 from lkl_green.embed.calls import Call, raise_error
+from lkl_green.embed.streams import KernelIterator, KernelStream
 from lkl_green.embed.workers import fork
+from lkl_green.kernel.unistd import O_ACCMODE, O_RDONLY, O_WRONLY
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
     from lkl_green.embed.driver import Driver
+    from lkl_green.fs.file import File
+    from lkl_green.fs.kfifo import KFifo
     from lkl_green.kernel.completion import Completion
     from lkl_green.kernel.kernel import Kernel
 
@@ -59,16 +63,17 @@ class Embedded:
             OSError: there is no room for another thread.
             BaseException: whatever `fn` raises.
         """
-        return self._call(fn, args, getattr(fn, "__name__", "call") if name is None else name)
+        if name is None:
+            name = getattr(fn, "__name__", "call")
+        return self._run(Call(self._driver, fn, args), name)
 
-    async def _call(self, fn: Callable[..., Any], args: tuple[Any, ...], name: str) -> Any:
+    async def _run(self, call: Call, name: str) -> Any:
         driver = self._driver
         driver.check("call()")
         # Before the call and not after it: a task that is cancelled here has done nothing yet.
         await driver.backend.checkpoint()
         if driver.has_ended():
             driver.check("call()")
-        call = Call(driver, fn, args)
         was_idle = driver.is_idle()
         driver.workers.run(call, copy_context(), name)
         driver.pending[call] = None
@@ -81,11 +86,29 @@ class Embedded:
 
     def syscall(self, nr: int, *params: Any) -> Awaitable[int]:
         """A system call, raw, as a thread of init makes it: an int, or a negative errno. Await it."""
-        return self._call(self.kernel.syscalls.dispatch, (nr, params), "syscall")
+        return self._run(Call(self._driver, self.kernel.syscalls.dispatch, (nr, params)), "syscall")
 
     async def wait(self, completion: Completion) -> None:
         """Wait until a completion of the kernel lets us through; cancelling leaves its queue."""
-        await self._call(completion.wait_for_completion, (), "wait")
+        await self._run(Call(self._driver, completion.wait_for_completion, ()), "wait")
+
+    # -- files
+
+    def stream(self, file: File, writer: File | None = None) -> KernelStream:
+        """An anyio byte stream over kernel files.
+
+        Args:
+            file: a socket, which is received from and sent to; or the end of a pipe to receive from.
+            writer: the end of another pipe to send to.
+        """
+        if writer is not None:
+            return KernelStream(self, file, writer)
+        mode = file.f_flags & O_ACCMODE
+        return KernelStream(self, None if mode == O_WRONLY else file, None if mode == O_RDONLY else file)
+
+    def iterate(self, source: KFifo[T] | File) -> KernelIterator[T]:
+        """`async for` over a fifo, until it is closed and empty, or over a file's bytes, until its end."""
+        return KernelIterator(self, source)
 
     # -- threads
 
@@ -173,7 +196,7 @@ class AsyncSys:
         function = getattr(self._embedded.kernel.sys, name)
 
         def call(*args: Any) -> Awaitable[Any]:
-            return self._embedded._call(function, args, name)
+            return self._embedded._run(Call(self._embedded._driver, function, args), name)
 
         return call
 
@@ -187,7 +210,6 @@ async def _finish(driver: Driver, call: Call) -> None:
         if not call.done and isinstance(error, driver.backend.cancelled):
             with anyio.CancelScope(shield=True), suppress(BaseException):
                 await _until_done(driver, call)
-        call.error = None
         raise
 
 

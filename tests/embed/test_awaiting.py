@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from contextlib import suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ from lkl_green.errors import (
     TaskKilled,
 )
 from lkl_green.linux import (
+    Completion,
     Timer,
     current,
     kthread_run,
@@ -121,7 +121,10 @@ async def test_a_time_out_cancels_what_is_awaited(
 async def test_a_killed_thread_leaves_and_what_it_awaits_is_cancelled(
     kernels: Kernels, configuration: dict[str, Any], log: list[Any]
 ) -> None:
+    begun = anyio.Event()
+
     async def forever() -> None:
+        begun.set()
         try:
             await anyio.sleep_forever()
         finally:
@@ -135,9 +138,12 @@ async def test_a_killed_thread_leaves_and_what_it_awaits_is_cancelled(
             raise
 
     async with kernels.running(kernels.start(**configuration)) as k:
-        with anyio.move_on_after(0.005):
-            await k.call(work)
-        await anyio.sleep(0.001)
+        async with anyio.create_task_group() as group:
+            group.start_soon(k.call, work)
+            await begun.wait()
+            group.cancel_scope.cancel()
+        while len(log) < 2:
+            await anyio.sleep(0.001)
         assert sorted(log) == ["cancelled in the loop", "killed in the kernel"]
 
 
@@ -238,20 +244,19 @@ async def test_context_variables_follow_the_kernel_thread(kernels: Kernels, conf
         assert who.get() == "nobody"
 
 
-async def test_a_blocking_function_runs_on_an_os_thread(kernels: Kernels, log: list[Any]) -> None:
-    def blocks(here: int) -> bool:
-        time.sleep(0.005)
-        return threading.get_ident() != here
+async def test_a_blocking_function_runs_on_an_os_thread(kernels: Kernels) -> None:
+    meanwhile = threading.Event()
 
-    def meanwhile() -> None:
-        for _ in range(3):
-            log.append("meanwhile")
-            msleep(1)
+    def blocks(here: int) -> bool:
+        return meanwhile.wait(10) and threading.get_ident() != here
+
+    def other() -> None:
+        msleep(1)
+        meanwhile.set()
 
     async with kernels.running() as k:
-        k.spawn(meanwhile)
+        k.spawn(other)
         assert await k.call(lambda: to_host_thread(blocks, threading.get_ident()))
-    assert len(log) >= 2
 
 
 async def test_what_a_blocking_function_raises_is_raised(kernels: Kernels) -> None:
@@ -318,13 +323,16 @@ async def test_what_cannot_be_awaited_is_refused(kernels: Kernels) -> None:
 
 
 async def test_threads_that_threads_have_made_await_as_well(kernels: Kernels, log: list[Any]) -> None:
-    def child(number: int) -> None:
+    def child(number: int, done: Completion) -> None:
         log.append((await_(slow(number)), current().comm))
+        done.complete()
 
     def parent() -> None:
+        done = Completion()
         for number in range(3):
-            kthread_run(child, number, name="child/%d")
-        msleep(5)
+            kthread_run(child, number, done, name="child/%d")
+        for _ in range(3):
+            done.wait_for_completion()
 
     async with kernels.running() as k:
         await k.call(parent)
