@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from lkl_green.testing.decorator import schedules
 from lkl_green.testing.draws import fault_point, random
 from lkl_green.testing.explore import explore, replay
+from lkl_green.testing.progress import Progress
 from lkl_green.testing.report import Failure, Outcome, Report
 from lkl_green.testing.run import Verdict
 from lkl_green.testing.schedule import Schedule
@@ -13,6 +15,7 @@ from lkl_green.testing.spawn import Spawned, spawn
 __all__ = [
     "Failure",
     "Outcome",
+    "Progress",
     "Report",
     "Schedule",
     "Shared",
@@ -22,5 +25,6 @@ __all__ = [
     "fault_point",
     "random",
     "replay",
+    "schedules",
     "spawn",
 ]

@@ -1,0 +1,333 @@
+"""The pytest plugin: tests whose every schedule counts.
+
+    @pytest.mark.schedules(1000, policy="pos")
+    def test_transfers(bank): ...
+
+A marked test is explored instead of called. It fails with the exception of the first schedule in which it fails, as if
+that had been the only one; report sections say how to run this schedule again. Its fixtures are made once, before the
+first schedule.
+
+Nothing of the kernel is imported before the first marked test runs: every pytest run of every project that has this
+package installed loads this module.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import random
+import re
+import shlex
+import unittest
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from lkl_green.testing import Failure, Progress, Report, Schedule
+
+_MARKER = """\
+schedules(count, *, policy, seed, setup, threads, jobs, time_budget, max_steps, explore_time, explore_irqs, \
+host_faults): run the test as a kernel thread of lkl_green under many schedules, and fail if it fails in one of them"""
+
+_DEFAULTS = {"schedules": "1000", "seed": "0", "policy": "pos", "trace_dir": ".lkl_schedules"}
+_MAX_SEED = 1_000_000_000
+_PROGRESS_AFTER_S = 1.0
+
+_sections = pytest.StashKey[list[tuple[str, str]]]()
+_schedule = pytest.StashKey["Schedule"]()
+_seed_was_drawn = pytest.StashKey[bool]()
+
+
+# -- options
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """--lkl-* and their ini settings."""
+    group = parser.getgroup("lkl_green", "schedules of concurrent code (lkl_green)")
+    group.addoption(
+        "--lkl-schedules", type=_positive, metavar="N", help="how many schedules each marked test is run in"
+    )
+    group.addoption("--lkl-seed", type=_seed, metavar="N", help="seed of the schedules, or 'random'; default 0")
+    group.addoption("--lkl-policy", metavar="NAME", help="how schedules are made; default pos")
+    group.addoption(
+        "--lkl-replay", type=Path, metavar="FILE", help="run the marked test in this recorded schedule only"
+    )
+    group.addoption(
+        "--lkl-shrink", action="store_true", default=None, help="look for a simpler failing schedule; the default"
+    )
+    group.addoption("--no-lkl-shrink", action="store_false", dest="lkl_shrink", help="report a failure as it was found")
+    group.addoption(
+        "--lkl-trace-dir", type=Path, metavar="DIR", help="where failing schedules are written; default .lkl_schedules"
+    )
+    parser.addini("lkl_schedules", "how many schedules a marked test is run in that does not say itself")
+    parser.addini("lkl_seed", "seed of the schedules, or 'random'")
+    parser.addini("lkl_policy", "how schedules are made")
+    parser.addini("lkl_shrink", "look for a simpler failing schedule", type="bool", default=True)
+    parser.addini("lkl_trace_dir", "where failing schedules are written, from the root directory")
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise ValueError(f"{text!r} is no number of schedules")
+    return int(text)
+
+
+def _seed(text: str) -> int | str:
+    return text if text == "random" else int(text)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The marker; a random seed is drawn here, once, so that xdist's workers get the same."""
+    config.addinivalue_line("markers", _MARKER)
+    if config.option.lkl_seed is None and config.getini("lkl_seed") == "random":
+        config.option.lkl_seed = "random"
+    if config.option.lkl_seed == "random":
+        config.option.lkl_seed = random.SystemRandom().randrange(_MAX_SEED)
+        config.stash[_seed_was_drawn] = True
+    if config.option.lkl_replay is not None:
+        config.stash[_schedule] = _load(config.option.lkl_replay)
+
+
+def _load(path: Path) -> Schedule:
+    from lkl_green.errors import ScheduleFileError
+    from lkl_green.testing import Schedule
+
+    try:
+        return Schedule.load(path)
+    except ScheduleFileError as error:
+        raise pytest.UsageError(f"--lkl-replay: {error}") from None
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """The seed, where it was drawn."""
+    seed = config.option.lkl_seed
+    return f"lkl_green: --lkl-seed={seed}" if config.stash.get(_seed_was_drawn, False) else None
+
+
+def _setting(config: pytest.Config, name: str, marked: object = None) -> Any:
+    """The command line, else the marker, else the configuration, else the default."""
+    given = getattr(config.option, f"lkl_{name}")
+    if given is not None:
+        return given
+    if marked is not None:
+        return marked
+    written = config.getini(f"lkl_{name}") or _DEFAULTS[name]
+    if name not in ("schedules", "seed"):
+        return written
+    try:
+        return (_positive if name == "schedules" else int)(written)
+    except ValueError:
+        raise pytest.UsageError(f"lkl_{name} = {written!r} in the configuration is no number") from None
+
+
+# -- which tests
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With --lkl-replay, the test that the schedule is of; the only marked one, if its name has changed."""
+    schedule = config.stash.get(_schedule, None)
+    if schedule is None:
+        return
+    marked = [item for item in items if item.get_closest_marker("schedules")]
+    chosen = [item for item in marked if item.nodeid == schedule.test] or marked
+    if len(chosen) != 1:
+        raise pytest.UsageError(
+            f"--lkl-replay: the schedule is of {schedule.test or 'an unknown test'}; of the selected tests, "
+            f"{len(chosen)} have the marker 'schedules' and none has this name: select the one to replay"
+        )
+    config.hook.pytest_deselected(items=[item for item in items if item is not chosen[0]])
+    items[:] = chosen
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> None:
+    """Refuse the marker where it would be ignored: unittest and asynchronous plugins call tests themselves."""
+    if item.get_closest_marker("schedules") is None:
+        return
+    function = getattr(item, "obj", None)
+    if not isinstance(item, pytest.Function) or (item.cls is not None and issubclass(item.cls, unittest.TestCase)):
+        pytest.fail("the marker 'schedules' is for test functions and methods of plain classes", pytrace=False)
+    from lkl_green.errors import NotATest
+    from lkl_green.testing.plain import check_plain
+
+    try:
+        check_plain(function)
+    except NotATest as error:
+        raise _refusal(error) from None
+
+
+# -- running one
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Explore a marked test, or replay it."""
+    marker = pyfuncitem.get_closest_marker("schedules")
+    if marker is None:
+        return None
+    from lkl_green.testing import decorator
+
+    config = pyfuncitem.config
+    count, options = _marked(marker)
+    setup = options.pop("setup", None)
+    names = pyfuncitem._fixtureinfo.argnames
+    arguments = inspect.signature(pyfuncitem.obj).bind(**{name: pyfuncitem.funcargs[name] for name in names})
+    test = decorator.bind(pyfuncitem.obj, arguments, setup)
+    schedule = config.stash.get(_schedule, None)
+    if schedule is not None:
+        _replay(pyfuncitem, test, schedule)
+    else:
+        _explore(pyfuncitem, test, count, options)
+    return True
+
+
+def _marked(marker: pytest.Mark) -> tuple[int | None, dict[str, Any]]:
+    from lkl_green.testing.decorator import check_options
+
+    options = dict(marker.kwargs)
+    count = options.pop("count", marker.args[0] if marker.args else None)
+    if len(marker.args) > 1 or not isinstance(count, int | None):
+        pytest.fail("the marker is schedules(count, *, policy=..., seed=..., ...)", pytrace=False)
+    try:
+        check_options({name: value for name, value in options.items() if name != "setup"})
+    except TypeError as error:
+        raise _refusal(error) from None
+    return count, options
+
+
+def _refusal(error: Exception) -> BaseException:
+    """A mistake in the use of the marker: one line, no traceback."""
+    return pytest.fail.Exception(f"the marker 'schedules': {error}", pytrace=False)
+
+
+def _explore(item: pytest.Function, test: Any, count: int | None, options: dict[str, Any]) -> None:
+    from lkl_green.errors import ApiMisuse
+    from lkl_green.testing import explore
+
+    config = item.config
+    for name in ("policy", "seed"):
+        options[name] = _setting(config, name, options.get(name))
+    if hasattr(config, "workerinput"):
+        options["jobs"] = 1  # xdist has shared out the processors already; what is found is the same
+    options.setdefault("name", item.nodeid)
+    line = _ProgressLine(config)
+    options.setdefault("on_progress", line.show if line.wanted else None)
+    try:
+        report = explore(test, schedules=_setting(config, "schedules", count), **options)
+    except (ApiMisuse, ValueError) as error:
+        raise _refusal(error) from None
+    finally:
+        line.clear()
+    if not report.passed:
+        _fail(item, report)
+
+
+def _replay(item: pytest.Function, test: Any, schedule: Schedule) -> None:
+    from lkl_green.errors import ScheduleFileError
+    from lkl_green.testing import replay
+
+    try:
+        failure = replay(test, schedule)
+    except ScheduleFileError as error:
+        raise pytest.fail.Exception(f"--lkl-replay: {error}", pytrace=False) from None
+    if failure is not None:
+        path = item.config.option.lkl_replay
+        _tell(item, f"replayed {path}: {failure.headline()}", path)
+        _raise(failure)
+
+
+# -- what failed
+
+
+def _fail(item: pytest.Function, report: Report) -> None:
+    failure = report.failure
+    if failure is None:
+        pytest.fail(f"{report.outcome.value}: {report.reason}; {report.schedules} schedules were run", pytrace=False)
+    if isinstance(failure.exception, pytest.skip.Exception | pytest.xfail.Exception):
+        raise failure.exception
+    path = _schedule_file(item)
+    failure.schedule.save(path)
+    where = f"schedule {failure.number} of policy {report.policy}, seed {report.seed}"
+    _tell(item, f"{where}: {failure.headline()}", path)
+    _raise(failure)
+
+
+def _tell(item: pytest.Function, text: str, path: Path) -> None:
+    """Add the sections that the test's report gets."""
+    file, colons, function = str(item.nodeid).partition("::")
+    test = f"{_shown(item.config, item.config.rootpath / file)}{colons}{function}"
+    command = shlex.join(["pytest", test, f"--lkl-replay={_shown(item.config, path)}"])
+    item.stash[_sections] = [("schedule", text), ("replay this schedule", command)]
+
+
+def _text(failure: Failure) -> str:
+    return "\n".join(part for part in (failure.headline(), failure.detail) if part)
+
+
+def _raise(failure: Failure) -> None:
+    """Let pytest tell an exception of the test as it tells all exceptions."""
+    __tracebackhide__ = True
+    from lkl_green.testing import Verdict
+
+    if failure.verdict is Verdict.FAILED and failure.exception is not None:
+        raise failure.exception
+    pytest.fail(_text(failure), pytrace=False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Put what there is to say about the schedule below the failure."""
+    report = yield
+    if call.when == "call":
+        told = item.stash.get(_sections, [])
+        report.sections.extend(told)
+    return report
+
+
+def _schedule_file(item: pytest.Function) -> Path:
+    """A name that stays the same, so that a directory does not fill up."""
+    name = re.sub(r"[^\w.-]+", "_", item.nodeid).strip("_")
+    if len(name) > 100:
+        name = f"{name[:100]}-{hashlib.sha256(item.nodeid.encode()).hexdigest()[:8]}"
+    given: Path | None = item.config.option.lkl_trace_dir
+    if given is not None:
+        return item.config.invocation_params.dir / given / f"{name}.json"
+    written: str = _setting(item.config, "trace_dir")
+    return item.config.rootpath / written / f"{name}.json"
+
+
+def _shown(config: pytest.Config, path: Path) -> str:
+    """From where pytest was started, if it lies below; the test may have gone elsewhere."""
+    here = config.invocation_params.dir
+    absolute = here / path
+    return str(absolute.relative_to(here) if absolute.is_relative_to(here) else absolute)
+
+
+class _ProgressLine:
+    """A line on the terminal that says how far a long test is; not in xdist's workers, which have none."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._terminal: Any = config.pluginmanager.get_plugin("terminalreporter")
+        self.wanted = self._terminal is not None and self._terminal.isatty and not hasattr(config, "workerinput")
+        self._shown = False
+
+    def show(self, progress: Progress) -> None:
+        """Write it, from the first second on."""
+        if progress.elapsed_s < _PROGRESS_AFTER_S:
+            return
+        if not self._shown:
+            self._terminal.ensure_newline()
+            self._shown = True
+        self._terminal.rewrite(f"{progress}", erase=True)
+
+    def clear(self) -> None:
+        """Take it away; pytest writes the name of the file again."""
+        if self._shown:
+            self._terminal.rewrite("", erase=True)

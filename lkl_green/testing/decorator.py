@@ -1,0 +1,116 @@
+"""`@schedules(...)`: a test function that, when it is called, is explored."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+from lkl_green.testing.campaign import test_name
+from lkl_green.testing.explore import explore
+from lkl_green.testing.plain import check_plain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from lkl_green.testing.policies.base import Policy
+
+_EXPLORE = inspect.signature(explore).parameters
+
+
+def schedules(
+    count: int = 1000,
+    *,
+    policy: Policy | str = "pos",
+    seed: int = 0,
+    setup: Callable[..., Mapping[str, Any] | None] | None = None,
+    **options: Any,
+) -> Callable[[Callable[..., object]], Callable[..., None]]:
+    """Explore the schedules of a test whenever it is called.
+
+    The test keeps its signature, so that pytest passes it its fixtures. They are made once, before the first schedule;
+    its body runs once in each schedule with the same values. What is to be new in each, the body makes, or `setup`.
+
+    Args:
+        count: how many schedules.
+        policy: how they are made.
+        seed: the same seed gives the same schedules.
+        setup: called in each schedule before the test, with those of the test's arguments that it names. A mapping that
+            it returns gives the test more arguments; the test's parameters for them need defaults, or pytest would
+            look for fixtures of that name.
+        options: what else `explore()` takes.
+
+    Raises:
+        NotATest: the decorated function is a coroutine function or a generator function.
+        TypeError: `explore()` has no such option.
+        ScheduleFailed: when the test is called and fails in some schedule, or not all of them could be run.
+    """
+    if not isinstance(count, int):
+        raise TypeError("schedules is a decorator that is called: @schedules() or @schedules(1000)")
+    check_options(options)
+
+    def decorate(test: Callable[..., object]) -> Callable[..., None]:
+        check_plain(test)
+        named = {"name": test_name(test), **options}
+
+        @functools.wraps(test)
+        def explored(*args: Any, **kwargs: Any) -> None:
+            body = bind(test, inspect.signature(test).bind(*args, **kwargs), setup)
+            explore(body, schedules=count, policy=policy, seed=seed, **named).assert_passed()
+
+        return explored
+
+    return decorate
+
+
+def check_options(options: Mapping[str, object]) -> None:
+    """Raises TypeError if `explore()` would not take one of them."""
+    for name in options:
+        if name not in _EXPLORE or name in ("test", "schedules"):
+            known = ", ".join(sorted(set(_EXPLORE) - {"test", "schedules"}))
+            raise TypeError(f"schedules() has no option {name!r}; there are: setup, {known}")
+
+
+def bind(
+    test: Callable[..., object],
+    arguments: inspect.BoundArguments,
+    setup: Callable[..., Mapping[str, Any] | None] | None = None,
+) -> Callable[[], object]:
+    """The test as a function without arguments: one schedule's beginning, and its body.
+
+    Args:
+        test: it.
+        arguments: what it is called with.
+        setup: as in `schedules()`.
+
+    Raises:
+        TypeError: `setup` wants what is no argument of the test.
+    """
+    args, kwargs = arguments.args, arguments.kwargs
+    if setup is None:
+        return functools.wraps(test)(lambda: test(*args, **kwargs))
+    check_plain(setup)
+    wanted = _arguments_for(setup, test, arguments)
+
+    def body() -> object:
+        made = setup(**wanted) or {}
+        bound = inspect.BoundArguments(arguments.signature, OrderedDict({**arguments.arguments, **made}))
+        unknown = set(made) - set(arguments.signature.parameters)
+        if unknown:
+            raise TypeError(f"setup made {', '.join(sorted(unknown))}, which the test does not take")
+        return test(*bound.args, **bound.kwargs)
+
+    return functools.wraps(test)(body)
+
+
+def _arguments_for(
+    setup: Callable[..., object], test: Callable[..., object], arguments: inspect.BoundArguments
+) -> dict[str, Any]:
+    given = arguments.arguments
+    wanted = inspect.signature(setup).parameters.values()
+    for parameter in wanted:
+        if parameter.name not in given and parameter.default is parameter.empty:
+            name = getattr(test, "__qualname__", test)
+            raise TypeError(f"setup wants {parameter.name!r}, which is no argument that {name!s} is called with")
+    return {parameter.name: given[parameter.name] for parameter in wanted if parameter.name in given}
