@@ -47,11 +47,13 @@ class Found(NamedTuple):
         number: which one of the campaign.
         trail: each decision as the number of the option taken.
         ending: how it ended, for comparison and for people.
+        policy: which policy made it.
     """
 
     number: int
     trail: list[int]
     ending: str
+    policy: str = ""
 
 
 @dataclass
@@ -151,16 +153,18 @@ class Campaign:
                 break
             run = self.run(number)
             if run is None:
-                chunk.exhausted, chunk.bound = True, self.policy.verdict
                 break
             chunk.schedules += 1
             chunk.steps += run.steps
             if not run.passed:
-                chunk.failing.append(Found(number, run.trail, ending(run)))
+                chunk.failing.append(Found(number, run.trail, ending(run), self.policy.maker))
                 if stop_on_failure:
                     break
             elif chunk.passed is None:
-                chunk.passed = Found(number, run.trail, ending(run))
+                chunk.passed = Found(number, run.trail, ending(run), self.policy.maker)
+        if not chunk.cut_off:
+            chunk.cut_off = self.policy.left_out
+            chunk.exhausted, chunk.bound = bool(self.policy.verdict), self.policy.verdict
         return chunk
 
     def examine(self, found: Found, passed: Found | None = None) -> Failure:
@@ -175,13 +179,13 @@ class Campaign:
         for again, recording in (first, second):
             if ending(again) != found.ending:
                 _not_deterministic(again, found.ending)
-                return self.failure(again, recording, found.number)
+                return self.failure(again, recording, found.number, found.policy)
         if passed is not None:
             again, recording = self.record(Trail(passed.trail))
             if ending(again) != passed.ending:
                 _not_deterministic(again, passed.ending)
-                return self.failure(again, recording, found.number)
-        return self.failure(*first, found.number)
+                return self.failure(again, recording, found.number, found.policy)
+        return self.failure(*first, found.number, found.policy)
 
     def record(self, policy: Policy) -> tuple[Run, Recording]:
         """Run one schedule by `policy`, and write it down."""
@@ -189,7 +193,7 @@ class Campaign:
         recording.begin(self.seed, 0)
         return self.testbed.run(self.test, recording), recording
 
-    def failure(self, run: Run, recording: Recording, number: int) -> Failure:
+    def failure(self, run: Run, recording: Recording, number: int, policy: str = "") -> Failure:
         """A recorded run that failed, as what users get to see."""
         error = run.error
         schedule = Schedule(
@@ -197,7 +201,7 @@ class Campaign:
             self.name,
             run.verdict.value,
             describe(error),
-            self.policy.name,
+            policy or self.policy.name,
             self.seed,
             number,
             self.options,

@@ -108,6 +108,7 @@ class Controller(KernelPolicy):
         self.run = run
         self.trail = run.trail
         self.steps = 0
+        policy = policy.decider
         self._pick = policy.pick
         self._choose = policy.choose
         if type(policy).executes is not Policy.executes:

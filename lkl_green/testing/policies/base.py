@@ -112,3 +112,18 @@ class Policy(ABC):
     def verdict(self) -> str:
         """What the end of the search means: "exhausted", "exhausted within bound", or "" for a sampler."""
         return ""
+
+    @property
+    def left_out(self) -> str:
+        """What a search has not tried, and so cannot answer for; "" for nothing, and for samplers."""
+        return ""
+
+    @property
+    def decider(self) -> Policy:
+        """Who makes the decisions of the present schedule: this policy, or the one whose turn it is."""
+        return self
+
+    @property
+    def maker(self) -> str:
+        """What reports call whoever made the present schedule."""
+        return self.name
