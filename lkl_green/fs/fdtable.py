@@ -10,7 +10,7 @@ A task has no table until it needs one: most tasks never open anything, and birt
 from __future__ import annotations
 
 import errno
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class FilesStruct:
         self.count = 1
         self.close_on_exec: set[int] = set()
         self._files: dict[int, File] = {}
-        self._free: list[int] = []  # below _next; may name a number that dup2() has taken since
+        self._free: list[int] = []  # the free numbers below _next
         self._next = 0
 
     # -- looking
@@ -105,19 +105,21 @@ class FilesStruct:
 
     def _lowest(self) -> int:
         self.check_room(1)
-        while self._free:
-            number = heappop(self._free)
-            if number not in self._files:
-                return number
+        if self._free:
+            return heappop(self._free)
         number = self._next
         self._next += 1
         return number
 
     def _claim(self, number: int) -> None:
-        """A number that was asked for: what is below it and was never given becomes free."""
+        """A free number that was asked for; what is below it and was never given becomes free."""
+        if number < self._next:
+            self._free.remove(number)
+            heapify(self._free)
+            return
         for free in range(self._next, number):
             heappush(self._free, free)
-        self._next = max(self._next, number + 1)
+        self._next = number + 1
 
     def _put(self, number: int, file: File, cloexec: bool) -> int:
         self._files[number] = file

@@ -9,7 +9,7 @@ around them check what can be checked for all kinds and announce the scheduling 
 meanwhile.
 
 *Scheduling points* are announced with the object that the operation changes or depends on, which for the ends of a
-pipe is what is between them (`shared`). A read is a "receive": it changes the object, so the order of two reads matters.
+pipe is what is between them (`shared`). A read is a "receive": it changes the object, so two reads do not commute.
 
 *References.* `f_count` counts descriptors and holders in kernel code; the last `close()` releases the file at once.
 Dropped: a reference for the time of a system call, as Linux holds one. There, closing a file under a thread that reads

@@ -34,7 +34,7 @@ T = TypeVar("T")
 _NOTHING: Any = object()
 
 
-class _Side(SimpleWaitQueue):
+class KFifoSide(SimpleWaitQueue):
     """Those who wait at one side of a fifo, and what they give or have got."""
 
     __slots__ = ("fifo", "parcels")
@@ -100,8 +100,8 @@ class KFifo(Generic[T]):
         self.nr_in = self.nr_out = 0
         self.closed = False
         self.f_wq = FileWaitQueue(kernel, name)
-        self._getters = _Side(self, kernel, "getters of")
-        self._putters = _Side(self, kernel, "putters of")
+        self._getters = KFifoSide(self, kernel, "getters of")
+        self._putters = KFifoSide(self, kernel, "putters of")
 
     def __len__(self) -> int:
         return len(self._elements)

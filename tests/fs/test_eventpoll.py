@@ -224,6 +224,20 @@ def test_one_event_wakes_one_waiter_and_two_wake_two(run, log):
     assert log == ["a", "b", "c"]
 
 
+def test_what_stays_ready_is_told_to_every_waiter(run, log):
+    def init():
+        epoll, event = EventPoll(), EventFd()
+        add(epoll, event, EPOLLIN, "ready")
+        for name in "abc":
+            kthread_run(lambda name=name: log.append((name, *(found.data for found in epoll.wait()))))
+        msleep(1)
+        event.signal()
+        msleep(1)
+
+    run(init)
+    assert log == [(name, "ready") for name in "abc"]
+
+
 def test_an_interrupt_makes_an_event(run):
     def init():
         epoll, event = EventPoll(), EventFd()

@@ -79,6 +79,19 @@ def test_dup2_and_dup3(run):
     run(init)
 
 
+def test_a_number_that_dup2_took_is_not_given_again(run):
+    def init():
+        sys = current_kernel().sys
+        for _ in range(3):
+            sys.eventfd()
+        sys.close(0)
+        sys.close(1)
+        sys.dup2(2, 0)
+        return sys.eventfd(), sys.eventfd()
+
+    assert run(init) == (1, 3)
+
+
 def test_fcntl(run):
     def init():
         sys = current_kernel().sys
@@ -296,10 +309,16 @@ def test_fget_gives_a_reference(run):
 
 # -- a model: a dict, and the lowest number not in it
 
-LIMIT = 10
+LIMIT = 5  # so that few numbers are enough to meet again
 NUMBERS = st.integers(0, LIMIT + 1)
 STEPS = st.lists(
-    st.tuples(st.sampled_from(["install", "close", "dup", "dup_from", "dup_to", "copy"]), NUMBERS, NUMBERS), max_size=40
+    st.tuples(
+        st.sampled_from(["install", "install", "close", "dup", "dup_from", "dup_to", "dup_to", "copy"]),
+        NUMBERS,
+        NUMBERS,
+    ),
+    min_size=5,
+    max_size=40,
 )
 
 
@@ -345,7 +364,7 @@ def attempt(call, *args):
         return -error.errno
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(steps=STEPS)
 def test_a_table_follows_the_model(steps):
     kernel = lkl_start_kernel(clock="virtual", loglevel=0)

@@ -97,7 +97,7 @@ def test_each_byte_wakes_one_reader_and_the_end_wakes_all(run, log):
             log.append((name, kernel_read(r, 1)))
 
         r, w = pipe()
-        for name in "abcd":
+        for name in "abcde":
             kthread_run(reader, name)
         msleep(1)
         kernel_write(w, b"1")
@@ -110,7 +110,7 @@ def test_each_byte_wakes_one_reader_and_the_end_wakes_all(run, log):
         r.close()
 
     run(init)
-    assert log == [("a", b"1"), ("b", b"2"), ("c", b"3"), ("d", b"")]
+    assert log == [("a", b"1"), ("b", b"2"), ("c", b"3"), ("d", b""), ("e", b"")]
 
 
 def test_writes_up_to_pipe_buf_are_never_torn(run):
@@ -163,6 +163,8 @@ def test_what_poll_says(run):
         assert vfs_poll(r) == EPOLLHUP
         r.close()
         r, w = pipe()
+        kernel_write(w, bytes(PIPE_SIZE))
+        assert vfs_poll(w) == 0
         r.close()
         assert vfs_poll(w) == EPOLLOUT | EPOLLERR
         w.close()
