@@ -14,6 +14,7 @@ from lkl_green.boot import lkl_start_kernel
 from lkl_green.errors import HaltTimeout, KernelPanic, ScheduleAborted
 from lkl_green.host.faulty import FaultyHost
 from lkl_green.host.greenlets import GreenletHost
+from lkl_green.host.threads import ThreadHost
 from lkl_green.kernel.kthread import KThread
 from lkl_green.kernel.loop import RunReason, RunUntil
 from lkl_green.kernel.rewind import Rewind
@@ -35,6 +36,12 @@ _HALT_TIMEOUT_S = 1.0
 
 DEFAULT_MAX_STEPS = 100_000
 
+_CONFIGURATIONS: dict[str, tuple[type[GreenletHost | ThreadHost], str]] = {
+    "direct": (GreenletHost, "direct"),
+    "hosted": (GreenletHost, "semaphore"),
+    "threads": (ThreadHost, "semaphore"),
+}
+
 
 class _NobodyJoins(KThread):
     """Lets the main thread's function return; nobody waits for its end."""
@@ -55,8 +62,9 @@ class Testbed:
         max_steps: operations after which a schedule is taken for one that never ends.
         explore_time: let timers expire at any point, not only when nothing else can happen.
         explore_irqs: let a triggered interrupt come at any later point.
-        host_faults: let every host operation that can fail do so; the kernel then runs on the host-operations adapter
-            ("hosted"), because the direct switch needs no host operation to make a task.
+        host_faults: let every host operation that can fail do so.
+        configuration: "direct", "hosted" or "threads": how tasks are switched, which no schedule can tell. "direct"
+            becomes "hosted" with `host_faults`, because it needs no host operation to make a task.
         watchdog_s: end a schedule that passes no scheduling point for so long; None: never.
     """
 
@@ -69,12 +77,16 @@ class Testbed:
         explore_time: bool = False,
         explore_irqs: bool = True,
         host_faults: bool = False,
+        configuration: str = "direct",
         watchdog_s: float | None = None,
     ) -> None:
         self.max_steps = max_steps
         self.explore_time = explore_time
         self.explore_irqs = explore_irqs
         self.host_faults = host_faults
+        if configuration not in _CONFIGURATIONS:
+            raise ValueError(f"configuration={configuration!r}: use {', '.join(map(repr, _CONFIGURATIONS))}")
+        self.configuration = "hosted" if host_faults and configuration == "direct" else configuration
         self._watchdog_s = watchdog_s
         self._kernel: Kernel | None = None
         self._controller: Controller
@@ -171,13 +183,14 @@ class Testbed:
 
     def _boot(self) -> Kernel:
         controller = Controller()
-        host: HostOps = GreenletHost()
+        make_host, switch = _CONFIGURATIONS[self.configuration]
+        host: HostOps = make_host()
         if self.host_faults:
             host = FaultyHost(host, lambda operation: controller.choose(f"fault {operation}", 2) == 1)
         kernel = lkl_start_kernel(
             None,
             host=host,
-            switch="semaphore" if self.host_faults else "direct",
+            switch=switch,
             clock="virtual",
             policy=controller,
             name="test",
