@@ -52,6 +52,8 @@ class FileSyscalls:
         """Read into the buffer; how many bytes, 0 at the end. EBADF, EFAULT, EAGAIN, EINTR."""
         if not isinstance(buffer, (bytearray, memoryview)):
             raise OSError(errno.EFAULT, f"read() fills a bytearray, not {type(buffer).__name__}")
+        if isinstance(buffer, memoryview) and count > len(buffer):
+            raise OSError(errno.EFAULT, f"read() of {count} bytes into a memoryview of {len(buffer)}")
         data = self._fget(fd).read(count)
         buffer[: len(data)] = data
         return len(data)

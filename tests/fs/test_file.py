@@ -180,6 +180,19 @@ def test_a_halting_kernel_releases_what_was_left_open(boot):
     assert boxes[0].releases == 1
 
 
+def test_a_file_that_cannot_be_released_does_not_keep_the_others(boot):
+    class Stuck(Mailbox):
+        def _release(self) -> None:
+            raise OSError(errno.EIO, "the device is gone")
+
+    files = []
+    kernel = boot(lambda: files.extend([Stuck(), Mailbox()]))
+    kernel.run()
+    assert kernel.fs.nr_files == 0
+    assert files[1].releases == 1
+    assert "the device is gone" in kernel.printk.text()
+
+
 def test_scheduling_points_stand_before_the_operation(run):
     def init():
         seen = []
