@@ -7,7 +7,6 @@ run once more, under a `Recording`.
 from __future__ import annotations
 
 import sys
-from os.path import dirname, join
 from typing import TYPE_CHECKING, NamedTuple
 
 from lkl_green.kernel.current import current_kernel
@@ -15,23 +14,13 @@ from lkl_green.testing.actor import RESUME, START
 from lkl_green.testing.names import Names
 from lkl_green.testing.policies.base import Policy
 from lkl_green.testing.schedule import Decision
+from lkl_green.testing.source import Where, innermost
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import FrameType
 
     from lkl_green.testing.actor import Actor
     from lkl_green.testing.run import Run
-
-_PACKAGE = join(dirname(dirname(__file__)), "")
-
-
-class Where(NamedTuple):
-    """A line of source."""
-
-    filename: str
-    line: int
-    function: str
 
 
 class Step(NamedTuple):
@@ -115,13 +104,7 @@ class Recording(Policy):
 
     def _locate(self, actor: Actor) -> None:
         """Where the running task is: the innermost frame that is not ours."""
-        frame: FrameType | None = sys._getframe(2)
-        while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
-            frame = frame.f_back
-        if frame is None:
-            self._where[id(actor)] = None
-        else:
-            self._where[id(actor)] = Where(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_qualname)
+        self._where[id(actor)] = innermost(sys._getframe(2))
 
     def end(self, run: Run) -> None:
         """The policy's."""

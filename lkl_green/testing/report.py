@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from lkl_green.testing.recording import Step
     from lkl_green.testing.run import Verdict
     from lkl_green.testing.schedule import Schedule
+    from lkl_green.testing.shrink import Shrunk
 
 
 class Outcome(enum.Enum):
@@ -36,6 +37,7 @@ class Failure:
         steps: every operation of the run.
         number: which schedule of the campaign it was, from 0.
         exception: what left the test or one of its tasks, in this process; None if nothing did.
+        shrunk: how the schedule was made simpler; None if it was not.
     """
 
     verdict: Verdict
@@ -46,6 +48,7 @@ class Failure:
     steps: list[Step] = field(repr=False)
     number: int = 0
     exception: BaseException | None = field(default=None, repr=False, compare=False)
+    shrunk: Shrunk | None = None
 
     def headline(self) -> str:
         """In one line."""

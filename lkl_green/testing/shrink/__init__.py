@@ -1,0 +1,258 @@
+"""Shrinking: the simplest schedule that fails the same way.
+
+Simple means, the most important first: few preemptions, few tasks, few steps, few jumps of time and interrupts, few
+faults, and few decisions that are not first come, first served (`Cost`). Two ways lead there, one after the other:
+
+*Delta debugging* (`_reduce`) takes deviations out of the failing schedule, many at once, then fewer, then pairs: what a
+preemption was for often needs the way back to go as well. It makes a long random schedule short within some dozen runs,
+and stops at schedules that cannot spare anything, which are not always the simplest.
+
+*Search* (`_search`) starts at the plain schedule and tries everything with one deviation, with two, ... that is cheaper
+than what there is. Where it comes to its end, the number of preemptions is proved minimal.
+
+*The same failure* is the same verdict and, for one that comes from an exception, the same type of exception, raised at
+the same line. Messages are not compared: those of assertions carry the values of the run. A deadlock is a deadlock: if
+a test has two of them, the simpler one may take the other's place.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from lkl_green.testing.campaign import Campaign, describe
+from lkl_green.testing.policies.replay import Replay, Trail
+from lkl_green.testing.run import Verdict
+from lkl_green.testing.shrink.measured import Branch, Cost, Deviation, Following, Guided, Measured, Place
+from lkl_green.testing.shrink.search import Frontier
+from lkl_green.testing.source import raised_at
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from lkl_green.testing.report import Failure
+    from lkl_green.testing.run import Run
+
+DEFAULT_BUDGET_S = 1.5
+DEFAULT_MAX_RUNS = 20_000
+
+# Verdicts that are not about one schedule, or that take too long to be met again and again.
+_NOT_SHRUNK = (Verdict.NONDETERMINISTIC, Verdict.MISMATCH, Verdict.HUNG)
+
+# A candidate that has done so many times the steps of the best schedule, and these, has lost its way.
+_STEPS_FACTOR = 4
+_STEPS_MORE = 200
+
+# A search that has found nothing simpler for so many runs is not worth its time any more.
+_PATIENCE = 2_500
+
+# Once nothing with fewer preemptions fails, so many runs go into fewer steps.
+_POLISHING_RUNS = 300
+
+
+class Shrunk(NamedTuple):
+    """How much simpler a schedule became.
+
+    Attributes:
+        before, after: what it cost.
+        runs: schedules that were tried.
+        elapsed_s: seconds that took.
+        minimal: whether every schedule with fewer preemptions was tried, and none fails like this.
+    """
+
+    before: Cost
+    after: Cost
+    runs: int
+    elapsed_s: float
+    minimal: bool
+
+    def __str__(self) -> str:
+        return (
+            f"shrunk from {_told(self.before)} to {_told(self.after)} in {self.runs} runs"
+            f"{'; no schedule with fewer preemptions fails like this' if self.minimal else ''}"
+        )
+
+
+def _told(cost: Cost) -> str:
+    return f"{cost.preemptions} preemption{'s'[: cost.preemptions != 1]} and {cost.steps} steps"
+
+
+class _Best(NamedTuple):
+    """The simplest schedule so far."""
+
+    cost: Cost
+    trail: list[int]
+    taken: list[Deviation]
+
+
+class Shrinker:
+    """Makes one failing schedule simpler.
+
+    Args:
+        campaign: runs the test.
+        failure: how it fails.
+        budget_s: seconds after which the simplest schedule so far has to do.
+        max_runs: the same in runs.
+    """
+
+    def __init__(self, campaign: Campaign, failure: Failure, budget_s: float, max_runs: int) -> None:
+        self._campaign = campaign
+        self._failure = failure
+        self._start_s = time.monotonic()
+        self._deadline_s = self._start_s + budget_s
+        self._max_runs = max_runs
+        self._wanted: tuple[object, ...]
+        self._best: _Best
+        self._improved = 0
+        self.runs = 0
+
+    def shrink(self) -> Failure:
+        """The simplest schedule found, recorded; the failure itself if nothing is simpler."""
+        first = Following(Replay(self._failure.schedule.decisions))
+        run = self._run(first)
+        self._wanted = self._signature(run)
+        if run.verdict is not self._failure.verdict or describe(run.error) != self._failure.error:
+            return self._failure
+        before = first.cost
+        self._best = _Best(before, run.trail, first.taken)
+        self._reduce()
+        minimal = self._search()
+        if self._best.cost == before:
+            return self._failure
+        run, recording = self._campaign.record(Trail(self._best.trail))
+        again = self._campaign.failure(run, recording, self._failure.number)
+        again.schedule.policy = self._failure.schedule.policy
+        elapsed_s = time.monotonic() - self._start_s
+        again.shrunk = Shrunk(before, self._best.cost, self.runs, elapsed_s, minimal)
+        return again
+
+    def _run(self, policy: Measured) -> Run:
+        self.runs += 1
+        policy.begin(0, 0)
+        return self._campaign.testbed.run(self._campaign.test, policy)
+
+    def _signature(self, run: Run) -> tuple[object, ...]:
+        return _signature(run.verdict, run.error)
+
+    @property
+    def _spent(self) -> bool:
+        return self.runs >= self._max_runs or time.monotonic() >= self._deadline_s
+
+    def _max_steps(self) -> int | None:
+        """A limit for candidates; none for a failure that consists in going on for ever."""
+        if self._failure.verdict is Verdict.LIVELOCK:
+            return None
+        return self._best.cost.steps * _STEPS_FACTOR + _STEPS_MORE
+
+    def _try(self, policy: Measured) -> bool:
+        """Run a candidate; whether it fails the same way and is simpler, and so is the best from now on."""
+        return self._is_better(self._run(policy), policy)
+
+    def _is_better(self, run: Run, policy: Measured) -> bool:
+        if self._signature(run) != self._wanted or policy.cost >= self._best.cost:
+            return False
+        self._best = _Best(policy.cost, run.trail, policy.taken)
+        self._improved = self.runs
+        return True
+
+    # -- delta debugging
+
+    def _reduce(self) -> None:
+        """Take out what can go, until nothing can."""
+        while not self._spent and self._reduce_once():
+            pass
+
+    def _reduce_once(self) -> bool:
+        for fewer in _subsets(self._best.taken):
+            if self._spent:
+                return False
+            if self._try(Guided(fewer, self._max_steps())):
+                return True
+        return False
+
+    # -- search
+
+    def _search(self) -> bool:
+        """Try schedules with few deviations; whether all with fewer preemptions than the best were tried."""
+        choices = {place: int(target) for place, target, _ in self._best.taken if target.isdecimal()}
+        bound = self._best.cost.preemptions
+        frontier = Frontier(bound - 1, bound)
+        if bound:
+            if self._spent:
+                return False
+            following = self._visit(frontier, choices, [], 0, 0)
+            while following is not None:
+                if self._spent or self.runs - self._improved > _PATIENCE:
+                    return False
+                following = self._visit(frontier, choices, *following)
+                frontier.limit = self._best.cost.preemptions - 1
+        self._polish(frontier, choices)
+        return True
+
+    def _polish(self, frontier: Frontier, choices: dict[Place, int]) -> None:
+        """Nothing with fewer preemptions fails: look for fewer steps."""
+        fewest = self._best.cost.preemptions
+        following: tuple[list[int], int, int] | None = ([], 0, 0)
+        if fewest:
+            frontier.raise_limit(fewest)
+            following = frontier.next()
+        for _ in range(_POLISHING_RUNS):
+            if following is None or self._spent:
+                return
+            following = self._visit(frontier, choices, *following)
+
+    def _visit(
+        self, frontier: Frontier, choices: dict[Place, int], trail: list[int], deviations: int, preemptions: int
+    ) -> tuple[list[int], int, int] | None:
+        """Run one schedule of the search; the next."""
+        branch = Branch(trail, choices, self._max_steps())
+        run = self._run(branch)
+        self._is_better(run, branch)
+        frontier.add(run.trail, branch.forks, len(trail), deviations, preemptions)
+        return frontier.next()
+
+
+def _subsets(taken: Sequence[Deviation]) -> Iterator[list[Deviation]]:
+    """The deviations without half of them, a quarter, ..., without one, then without two neighbours."""
+    yield []
+    size = len(taken) // 2
+    while size:
+        for begin in range(0, len(taken), size):
+            yield [*taken[:begin], *taken[begin + size :]]
+        size //= 2
+    for begin in range(len(taken) - 1):
+        for other in range(begin + 1, min(begin + 4, len(taken))):
+            yield [one for number, one in enumerate(taken) if number not in (begin, other)]
+
+
+def _signature(verdict: Verdict, error: BaseException | None) -> tuple[object, ...]:
+    """What two failures share if they are the same."""
+    return (verdict,) if error is None else (verdict, type(error).__qualname__, raised_at(error))
+
+
+def shrink(
+    test: Callable[[], object],
+    failure: Failure,
+    budget_s: float = DEFAULT_BUDGET_S,
+    max_runs: int = DEFAULT_MAX_RUNS,
+) -> Failure:
+    """The simplest schedule in which `test` fails as in `failure`.
+
+    Args:
+        test: the test that was explored.
+        failure: what `explore()` found.
+        budget_s: seconds that may take.
+        max_runs: schedules that may take.
+
+    Returns:
+        a recorded failure, which replays; `failure` itself if its schedule does not fail again like this, or its
+        verdict is not about one schedule.
+    """
+    if failure.verdict in _NOT_SHRUNK:
+        return failure
+    schedule = failure.schedule
+    with Campaign(test, "fifo", schedule.seed, schedule.options, schedule.test) as campaign:
+        return Shrinker(campaign, failure, budget_s, max_runs).shrink()
+
+
+__all__ = ["Cost", "Place", "Shrinker", "Shrunk", "shrink"]

@@ -1,0 +1,224 @@
+"""A failing schedule, made as simple as it gets: the known minimum of preemptions on small classics."""
+
+from __future__ import annotations
+
+import pytest
+
+from lkl_green.linux import Mutex, cond_resched, msleep
+from lkl_green.testing import Shared, Verdict, explore, fault_point, random, replay, spawn
+from lkl_green.testing.schedule import Schedule
+from lkl_green.testing.shrink import shrink
+
+
+def run_all(*functions):
+    for thread in [spawn(function) for function in functions]:
+        thread.join()
+
+
+def lost_update():
+    counter = Shared(0, "counter")
+
+    def increment():
+        for _ in range(3):
+            counter.value += 1
+
+    run_all(increment, increment, increment)
+    assert counter.peek() == 9
+
+
+def abba():
+    a, b = Mutex(name="a"), Mutex(name="b")
+
+    def forwards():
+        with a, b:
+            pass
+
+    def backwards():
+        with b, a:
+            pass
+
+    run_all(forwards, backwards)
+
+
+def check_then_act():
+    free = Shared(True, "free")
+    owners = []
+
+    def claim():
+        if free.value:
+            free.value = False
+            owners.append(1)
+
+    run_all(claim, claim)
+    assert len(owners) == 1
+
+
+def last_one_checks():
+    lock = Mutex(name="lock")
+    data = Shared(0, "data")
+
+    def check():
+        with lock:
+            assert data.value < 3
+
+    def add():
+        with lock:
+            data.value += 2
+
+    run_all(check, add, add)
+
+
+def there_and_back():
+    """Fails only if the flag is seen up and then down: the watcher is left once, the waver once."""
+    flag = Shared(0, "flag")
+
+    def wave():
+        flag.value = 1
+        flag.value = 0
+
+    def watch():
+        assert not (flag.value == 1 and flag.value == 0)
+
+    run_all(wave, watch)
+
+
+def many_setters():
+    a, b = Shared(0, "a"), Shared(0, "b")
+
+    def set_both():
+        a.value = 1
+        b.value = -1
+
+    def check():
+        assert (a.value, b.value) in ((0, 0), (1, -1))
+
+    run_all(*[set_both] * 9, check)
+
+
+MINIMA = [
+    (lost_update, 1),
+    (abba, 1),
+    (check_then_act, 1),
+    (last_one_checks, 0),
+    (there_and_back, 2),
+    (many_setters, 1),
+]
+
+
+def first_failure(test, seed=0, **options):
+    report = explore(test, schedules=5000, seed=seed, **options)
+    assert report.failure is not None, report.text()
+    return report.failure
+
+
+@pytest.mark.parametrize("policy", ["random", "pos"])
+@pytest.mark.parametrize(("test", "preemptions"), MINIMA, ids=lambda value: getattr(value, "__name__", None))
+def test_the_known_minimum_of_preemptions_is_reached(test, preemptions, policy):
+    for seed in range(2):
+        failure = shrink(test, first_failure(test, seed, policy=policy))
+        again = replay(test, Schedule.loads(failure.schedule.dumps()))
+        assert again is not None
+        assert again.verdict is failure.verdict
+        assert sum(bool(step.preempts) for step in again.steps) == preemptions
+
+
+def test_how_much_simpler_it_became_is_told():
+    shrunk = shrink(lost_update, first_failure(lost_update, policy="random")).shrunk
+    assert shrunk is not None
+    assert shrunk.after < shrunk.before
+    assert shrunk.minimal
+    assert str(shrunk).startswith(f"shrunk from {shrunk.before.preemptions} preemptions and ")
+    assert " to 1 preemption and 26 steps in " in str(shrunk)
+
+
+def test_it_stays_the_same_failure():
+    def test():
+        counter = Shared(0, "counter")
+
+        def increment():
+            counter.value += 1
+
+        def quarrel():
+            if counter.value == 1:
+                raise RuntimeError("another bug, which is easier to meet")
+
+        run_all(increment, increment, quarrel)
+        assert counter.peek() == 2
+
+    for seed in range(20):
+        failure = first_failure(test, seed)
+        simpler = shrink(test, failure)
+        assert type(simpler.exception) is type(failure.exception)
+        if isinstance(failure.exception, AssertionError):
+            return
+    pytest.fail("the second bug was never met")
+
+
+def test_faults_and_draws_that_do_not_matter_go():
+    def test():
+        for _ in range(5):
+            random.randrange(1000)
+        noise = [fault_point("noise") for _ in range(5)]
+        assert not fault_point("disk"), noise
+
+    failure = first_failure(test)
+    simpler = shrink(test, failure)
+    assert simpler.shrunk is not None
+    assert simpler.shrunk.after.faults == 1
+    told = [decision for decision in simpler.schedule.decisions if not decision.op.startswith("0/")]
+    assert told == [("fault disk", "1/2", "")]
+
+
+def test_time_that_need_not_jump_does_not():
+    def test():
+        counter = Shared(0, "counter")
+
+        def increment():
+            value = counter.value
+            msleep(1)
+            counter.value = value + 1
+
+        run_all(increment, increment, lambda: msleep(5))
+        assert counter.peek() == 2
+
+    simpler = shrink(test, first_failure(test, explore_time=True, policy="random"))
+    assert simpler.shrunk is not None
+    assert simpler.shrunk.after.jumps == 0
+    assert simpler.shrunk.after.preemptions == 0
+
+
+def test_candidates_that_spin_are_given_up():
+    def test():
+        ready = Shared(False, "ready")
+        counter = Shared(0, "counter")
+
+        def wait():
+            while not ready.value:
+                cond_resched()
+            counter.value += 1
+
+        def announce():
+            ready.value = True
+            counter.value += 1
+
+        run_all(wait, announce)
+        assert counter.peek() == 2
+
+    simpler = shrink(test, first_failure(test))
+    assert simpler.shrunk is None or simpler.shrunk.after <= simpler.shrunk.before
+    again = replay(test, simpler.schedule)
+    assert again is not None
+    assert again.error == simpler.error
+
+
+def test_a_budget_is_kept_and_what_was_reached_is_returned():
+    failure = first_failure(lost_update, policy="random")
+    simpler = shrink(lost_update, failure, max_runs=3)
+    assert simpler.shrunk is None or simpler.shrunk.runs <= 3
+    assert simpler.verdict is Verdict.FAILED
+    assert shrink(lost_update, failure, budget_s=0.0).verdict is Verdict.FAILED
+
+
+def test_what_does_not_fail_again_is_left_alone():
+    failure = first_failure(lost_update)
+    assert shrink(lambda: None, failure) is failure
