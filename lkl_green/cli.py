@@ -24,7 +24,7 @@ from lkl_green.errors import LklError, ProgramError
 from lkl_green.kernel.tracepoint import Accounting
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
     from lkl_green.kernel.tracepoint import TraceRecord
@@ -136,10 +136,15 @@ def _add_run(commands: Any) -> None:
         "semaphores, the default for OS threads",
     )
     run.add_argument(
+        "--threads",
+        action="store_true",
+        help="run an ordinary script that uses threading: its threads are kernel threads, a deadlock is told with who "
+        "holds what; the clock is virtual unless --clock says otherwise",
+    )
+    run.add_argument(
         "--clock",
         choices=("monotonic", "virtual"),
-        default="monotonic",
-        help="real time, or time that jumps to the next timer when nothing else is left to do",
+        help="real time, the default, or time that jumps to the next timer when nothing else is left to do",
     )
     run.add_argument("--trace", metavar="FILE", help="write what the kernel did as ftrace text; - is stdout")
     run.add_argument("--stats", action="store_true", help="count switches, wake-ups, interrupts and time; to stderr")
@@ -223,22 +228,47 @@ def _run(options: argparse.Namespace) -> int:
             STATUS_USAGE,
         )
     with ExitStack() as stack:
-        init = stack.enter_context(load_program(options.program, *options.args))
+        init, args = _program(options, stack)
         try:
             trace_file = stack.enter_context(_open_trace(options.trace))
         except OSError as error:
             return _complain(f"--trace {options.trace}: {error.strerror}", STATUS_USAGE)
         kernel = lkl_start_kernel(
             init,
-            *options.args,
+            *args,
             host=options.host,
             switch=options.switch,
-            clock=options.clock,
+            clock=options.clock or ("virtual" if options.threads else "monotonic"),
             trace=trace_file is not None,
             **_kernel_options(options),
         )
         _observe(kernel, trace_file, options.stats, stack)
+        if options.threads:
+            return _run_script(kernel, stack)
         return _run_to_power_off(kernel)
+
+
+def _program(options: argparse.Namespace, stack: ExitStack) -> tuple[Callable[..., Any], Sequence[str]]:
+    """What pid 1 is to run, and its arguments."""
+    if not options.threads:
+        return stack.enter_context(load_program(options.program, *options.args)), options.args
+    from lkl_green.testing.threads import as_main
+    from lkl_green.testing.threads.script import load_script
+
+    return as_main(load_script(options.program, options.args)), ()
+
+
+def _run_script(kernel: Kernel, stack: ExitStack) -> int:
+    """Run a script that may end with SystemExit, as scripts do."""
+    from lkl_green.testing.threads import green_threads
+
+    stack.enter_context(green_threads(kernel))
+    try:
+        return _run_to_power_off(kernel)
+    except SystemExit as exit:
+        if exit.code is None or isinstance(exit.code, int):
+            return exit.code or 0
+        return _complain(str(exit.code), STATUS_FAILED)
 
 
 def _observe(kernel: Kernel, trace_file: TextIO | None, stats: bool, stack: ExitStack) -> None:

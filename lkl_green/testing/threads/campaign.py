@@ -1,13 +1,19 @@
-"""Schedules of a program that uses `threading`: one installation of the replacements serves all of a campaign."""
+"""Schedules of a program that uses `threading`: one installation of the replacements serves all of a campaign.
+
+An exception that leaves a thread fails the schedule, or a test whose assertions stand in threads would pass for ever.
+A test that expects such exceptions sets `threading.excepthook` itself.
+"""
 
 from __future__ import annotations
 
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from lkl_green.kernel.current import current_kernel
 from lkl_green.testing.threads.patch import green_threads
 from lkl_green.testing.threads.program import as_main
+from lkl_green.testing.threads.thread import fail
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -20,11 +26,16 @@ def green_schedules(test: Callable[[], object]) -> Iterator[Callable[[], object]
     Raises:
         ThreadsInstalled: the replacements are in place already, for something else.
     """
+    hook = threading.excepthook
     with green_threads() as replacements:
         main = as_main(test)
 
         def run() -> None:
             replacements.rewind(current_kernel())
+            threading.excepthook = fail
             main()
 
-        yield run
+        try:
+            yield run
+        finally:
+            threading.excepthook = hook

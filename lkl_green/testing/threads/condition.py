@@ -11,7 +11,6 @@ those of the kernel itself.
 
 from __future__ import annotations
 
-import sys
 import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -41,7 +40,11 @@ class Methods:
         adopt = self._adopt
 
         def enter(self: Any) -> Any:
-            if type(self._lock) in native.LOCK_TYPES and running_here.kernel is not None and not _is_the_kernels():
+            if (
+                type(self._lock) in native.LOCK_TYPES
+                and running_here.kernel is not None
+                and not native.called_by_kernel()
+            ):
                 adopt_condition(self, adopt)
             return self._lock.__enter__()
 
@@ -60,11 +63,6 @@ class Methods:
             (semaphore, "release", semaphore_release),
             (bounded, "release", bounded_release),
         ]
-
-
-def _is_the_kernels() -> bool:
-    """Whether the method's caller is the kernel itself, whose conditions stay native."""
-    return str(sys._getframe(2).f_globals.get("__name__")).startswith("lkl_green.")
 
 
 def adopt_condition(condition: Any, adopt: Callable[[Any], Any]) -> None:

@@ -8,8 +8,11 @@ in place of the module for as long as the replacements are installed.
 from __future__ import annotations
 
 import _thread
+import sys
 import threading
 import time
+from collections import deque
+from contextlib import suppress
 from typing import Any
 
 allocate_lock = _thread.allocate_lock
@@ -38,6 +41,8 @@ thread_count = _thread._count
 start_new_thread = _thread.start_new_thread
 start_joinable_thread: Any = getattr(_thread, "start_joinable_thread", None)  # from CPython 3.13 on
 ThreadHandle: Any = getattr(_thread, "_ThreadHandle", None)
+_active: dict[int, threading.Thread] = threading._active  # type: ignore[attr-defined]
+_active_lock: Any = threading._active_limbo_lock  # type: ignore[attr-defined]
 new_name = threading._newname  # type: ignore[attr-defined]
 
 sleep = time.sleep
@@ -45,11 +50,81 @@ monotonic = time.monotonic
 monotonic_ns = time.monotonic_ns
 
 
-def event() -> threading.Event:
-    """An Event on a native lock, which the replacements leave alone."""
-    made = threading.Event()
-    made._cond = threading.Condition(allocate_lock())  # type: ignore[attr-defined]
-    return made
+def called_by_kernel() -> bool:
+    """Whether the caller of the method that asks is the kernel itself, whose own threads and locks stay native."""
+    return str(sys._getframe(2).f_globals.get("__name__")).startswith("lkl_green.")
+
+
+def thread_set_ident(self: Any) -> None:
+    """What an OS thread does first (Thread._set_ident); it may run tasks of a kernel, and is none of them."""
+    self._ident = get_ident()
+
+
+def thread_delete(self: Any) -> None:
+    """What an OS thread does last (Thread._delete)."""
+    with _active_lock:
+        _active.pop(get_ident(), None)
+
+
+class HostCondition:
+    """A Condition of OS threads, wherever it is used; the kernel's hosts need no more of it."""
+
+    def __init__(self, lock: Any = None) -> None:
+        self._lock = allocate_lock() if lock is None else lock
+        self._waiters: deque[Any] = deque()
+        self.acquire = self._lock.acquire
+        self.release = self._lock.release
+
+    def __enter__(self) -> bool:
+        return bool(self._lock.__enter__())
+
+    def __exit__(self, *_error: object) -> None:
+        self._lock.release()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Release the lock, wait to be notified, take it again."""
+        waiter = allocate_lock()
+        waiter.acquire()
+        self._waiters.append(waiter)
+        self._lock.release()
+        try:
+            return waiter.acquire(timeout=-1 if timeout is None else max(timeout, 0))
+        finally:
+            self._lock.acquire()
+            with suppress(ValueError):
+                self._waiters.remove(waiter)
+
+    def notify(self, n: int = 1) -> None:
+        """Wake up to `n` waiters."""
+        for _ in range(min(n, len(self._waiters))):
+            self._waiters.popleft().release()
+
+    def notify_all(self) -> None:
+        """Wake all waiters."""
+        self.notify(len(self._waiters))
+
+
+class HostEvent:
+    """An Event of OS threads, wherever it is used."""
+
+    def __init__(self) -> None:
+        self._changed = HostCondition()
+        self._flag = False
+
+    def is_set(self) -> bool:
+        """Whether it is set."""
+        return self._flag
+
+    def set(self) -> None:
+        """Set it and wake all who wait."""
+        with self._changed:
+            self._flag = True
+            self._changed.notify_all()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it is set."""
+        with self._changed:
+            return self._flag or self._changed.wait(timeout)
 
 
 class HostThread(threading.Thread):
@@ -57,7 +132,7 @@ class HostThread(threading.Thread):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._started = event()
+        self._started: Any = HostEvent()
 
     start = thread_start
     join = thread_join
@@ -85,7 +160,8 @@ def native_modules() -> dict[str, Native]:
     originals = {
         "Lock": allocate_lock,
         "RLock": RLock,
-        "Event": event,
+        "Condition": HostCondition,
+        "Event": HostEvent,
         "Thread": HostThread,
         "local": Local,
         "get_ident": get_ident,

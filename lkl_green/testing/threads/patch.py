@@ -34,6 +34,7 @@ from lkl_green.testing.threads.aio import default_selector
 from lkl_green.testing.threads.lock import Lock, RLock
 from lkl_green.testing.threads.rebind import Rebinder
 from lkl_green.testing.threads.simplequeue import SimpleQueue
+from lkl_green.testing.threads.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -143,6 +144,8 @@ class Replacements:
         yield selectors, "DefaultSelector", default_selector
         yield threading, "_newname", self._new_name
         yield threading, "_CRLock", None
+        yield threading.Thread, "_set_ident", native.thread_set_ident
+        yield threading.Thread, "_delete", native.thread_delete
         yield threading.Thread, "start", thread.thread_start
         yield threading.Thread, "join", thread.thread_join
         yield threading.Thread, "is_alive", thread.thread_is_alive
@@ -230,11 +233,12 @@ def _is_free(lock: Any) -> bool:
 
 
 @contextmanager
-def green_threads(kernel: Kernel | None = None) -> Iterator[Replacements]:
+def green_threads(kernel: Kernel | None = None, watch_s: float | None = 5.0) -> Iterator[Replacements]:
     """Make `threading`, `queue`, `time`, thread pools and asyncio run as kernel threads, for as long as it lasts.
 
     Args:
         kernel: the kernel that will run the program; None if there are several, one after another.
+        watch_s: raise Escape in a thread of that kernel that blocks outside it for this long; None: do not look.
 
     Raises:
         ThreadsInstalled: they do already.
@@ -244,7 +248,12 @@ def green_threads(kernel: Kernel | None = None) -> Iterator[Replacements]:
         raise KernelHalted("green_threads() for a kernel that has halted")
     replacements = Replacements()
     replacements.install()
+    watch = None if kernel is None or watch_s is None else Watch(kernel, watch_s)
     try:
+        if watch is not None:
+            watch.start()
         yield replacements
     finally:
+        if watch is not None:
+            watch.stop()
         replacements.restore()

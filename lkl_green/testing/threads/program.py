@@ -20,14 +20,16 @@ def run_threads(main: Callable[..., Any], *args: Any, **options: Any) -> Any:
     Args:
         main: the program's main thread.
         args: its arguments.
-        options: of `lkl_start_kernel()`; the clock is virtual unless they say otherwise.
+        options: of `lkl_start_kernel()`, where the clock is virtual unless they say otherwise, and `watch_s` of
+            `green_threads()`.
 
     Raises:
         Deadlock: with who holds what and who waits for it.
         KernelPanic: from the exception that left `main`.
     """
+    watch_s = options.pop("watch_s", 5.0)
     kernel = lkl_start_kernel(as_main(main), *args, **{"clock": "virtual", "loglevel": 0, **options})
-    with green_threads(kernel):
+    with green_threads(kernel, watch_s):
         return kernel.run()
 
 

@@ -166,8 +166,14 @@ def _run_thread(thread: Any) -> None:
         thread.run()
     except TaskUnwind:
         raise
-    except BaseException:
+    except BaseException as error:
+        if threading.excepthook is fail and not isinstance(error, SystemExit):
+            raise
         thread._invoke_excepthook(thread)
+
+
+def fail(args: Any) -> None:
+    """As `threading.excepthook`: an exception that leaves a thread is an oops of the kernel, as in a kernel thread."""
 
 
 def thread_join(self: Any, timeout: float | None = None) -> None:
@@ -175,7 +181,7 @@ def thread_join(self: Any, timeout: float | None = None) -> None:
     kernel = running_here.kernel
     handle = self.__dict__.get("_green")
     if handle is None or kernel is None:
-        if kernel is not None:
+        if kernel is not None and not native.called_by_kernel():
             _refuse_native(self)
         elif handle is not None and not handle.done:
             raise Escape(f"joining {self!r} outside the kernel would never end: run the kernel until it has ended")
@@ -333,6 +339,8 @@ def _start(kernel: Kernel, handle: Handle, function: Any, args: tuple[Any, ...],
             if isinstance(error, TaskUnwind):
                 raise
         except BaseException as error:
+            if threading.excepthook is fail:
+                raise
             _report_unraisable(function, error)
 
     name = getattr(function, "__name__", "thread")

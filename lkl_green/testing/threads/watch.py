@@ -1,0 +1,100 @@
+"""What blocks beyond the reach of the replacements: a native lock that nobody found, a C extension that waits.
+
+Such a call stops the kernel, and no exception that is raised in the thread is seen before it returns. A signal is: it
+ends the call, and its handler may raise. So an OS thread looks whether scheduling points pass; if none did for a while
+it sends SIGURG, which nobody else uses and the system ignores by default, and the handler raises `Escape` in the kernel
+thread that is stuck. Python runs signal handlers in the process's main thread only; a kernel of another OS thread is
+told to its console, which is all that can be done.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from typing import TYPE_CHECKING, Any
+
+from lkl_green.errors import Escape
+from lkl_green.host.stacks import os_thread_frame
+from lkl_green.kernel.printk import KERN_EMERG
+from lkl_green.testing.threads import native
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from lkl_green.kernel.kernel import Kernel
+
+SIGNAL = getattr(signal, "SIGURG", None)
+
+
+class Watch:
+    """Watches one kernel, which belongs to the OS thread that makes this.
+
+    Args:
+        kernel: the kernel.
+        limit_s: how long a kernel thread may run without a scheduling point, between one and two times this.
+    """
+
+    def __init__(self, kernel: Kernel, limit_s: float) -> None:
+        self._kernel = kernel
+        self._limit_s = limit_s
+        self._owner = native.get_ident()
+        self._stop = native.allocate_lock()
+        self._stop.acquire()
+        self._stopped = native.allocate_lock()
+        self._stopped.acquire()
+        self._text = ""
+        self._handler: Any = None
+        self._can_raise = False
+
+    def start(self) -> None:
+        """Begin."""
+        if SIGNAL is not None and self._owner == threading.main_thread().ident:
+            self._handler = signal.getsignal(SIGNAL)
+            if self._handler is signal.SIG_DFL:
+                signal.signal(SIGNAL, self._raise)
+                self._can_raise = True
+        native.start_new_thread(self._serve, ())
+
+    def stop(self) -> None:
+        """End."""
+        self._stop.release()
+        self._stopped.acquire()
+        if self._can_raise and SIGNAL is not None:
+            signal.signal(SIGNAL, self._handler)
+
+    def _serve(self) -> None:
+        """In an OS thread of its own."""
+        seen: tuple[int, int] | None = None
+        while not self._stop.acquire(timeout=self._limit_s):
+            sched = self._kernel.sched
+            now = (sched.points, sched.nr_switches)
+            if now == seen and sched.current is not sched.swapper and not self._kernel.halted:
+                self._tell()
+            seen = now
+        self._stopped.release()
+
+    def _tell(self) -> None:
+        task = self._kernel.sched.current
+        where = _program_line(os_thread_frame(self._owner))
+        self._text = (
+            f"kernel thread {task.comm}-{task.pid} has not reached a scheduling point for {self._limit_s:g} s, at "
+            f"{where}: it waits for something outside the kernel, such as a lock that was made before green_threads() "
+            "and is held where it could not be replaced, or it computes; make the lock inside, or sleep(0) in between"
+        )
+        if self._can_raise and SIGNAL is not None:
+            signal.pthread_kill(self._owner, SIGNAL)
+        else:
+            self._kernel.printk.printk(self._text, KERN_EMERG)
+
+    def _raise(self, _signal: int, _frame: FrameType | None) -> None:
+        text, self._text = self._text, ""
+        if text and self._kernel.sched.current is not self._kernel.sched.swapper:
+            raise Escape(text)
+
+
+def _program_line(frame: FrameType | None) -> str:
+    """Where the program is: the innermost line outside this package and the standard library's threading."""
+    own = (__file__.rpartition("testing")[0], threading.__file__)
+    while frame is not None and frame.f_back is not None and frame.f_code.co_filename.startswith(own):
+        frame = frame.f_back
+    return "an unknown line" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
