@@ -144,11 +144,6 @@ class FilesStruct:
         heappush(self._free, fd)
         file.close()
 
-    def close_all(self) -> None:
-        """The process is gone: in order of the numbers."""
-        for fd in self:
-            self.close(fd)
-
     def do_close_on_exec(self) -> None:
         """Close the marked ones, in order."""
         for fd in sorted(self.close_on_exec):

@@ -70,7 +70,15 @@ class FileTable:
         task.files = None
         files.count -= 1
         if not files.count:
-            files.close_all()
+            for fd in files:
+                self._close(files, fd, task)
+
+    def _close(self, files: FilesStruct, fd: int, task: Task) -> None:
+        """Close for somebody who has no frames any more in which an error could be raised."""
+        try:
+            files.close(fd)
+        except Exception as error:
+            self._kernel.printk.err(f"{task.comm}-{task.pid} exits, closing descriptor {fd}: {error}")
 
     def do_close_on_exec(self, task: Task) -> None:
         """A program gets a table of its own, without what is marked."""

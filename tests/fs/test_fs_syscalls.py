@@ -7,12 +7,12 @@ import threading
 import time
 
 import pytest
-from users import nr_files, refused, start
+from users import nr_files, refused, run_program, start
 
 from lkl_green import Deadlock
 from lkl_green.kernel import unistd
 from lkl_green.kernel.unistd import EpollEvent, PollFd
-from lkl_green.linux import EPOLLIN, EventPoll, KFifo, do_poll, fget, kthread_run, msleep, pipe
+from lkl_green.linux import EPOLLIN, EventPoll, KFifo, current_kernel, do_poll, fget, kthread_run, msleep, pipe
 
 TIMEOUT_S = 20.0
 
@@ -118,6 +118,52 @@ def run_until(kernel, condition) -> None:
         assert time.monotonic() < deadline, "it did not come to that in time"
         kernel.lkl_run()
         time.sleep(0.001)
+
+
+def test_processes_in_a_pipeline_have_the_same_trace_everywhere(parity):
+    def init():
+        def shell(sys):
+            def stage(sys, source, sink, others):
+                sys.dup2(source, 0)
+                sys.dup2(sink, 1)
+                for fd in others:
+                    sys.close(fd)
+                sys.execve("/bin/upper")
+
+            pipes = [sys.pipe2() for _ in range(3)]
+            (r1, w1), (r2, w2), (r3, w3) = ((r + 10, w + 10) for r, w in pipes)
+            for pair in pipes:
+                for fd in pair:
+                    sys.dup2(fd, fd + 10)
+                    sys.close(fd)
+            every = [r1, w1, r2, w2, r3, w3]
+            sys.clone(stage, r1, w2, every)
+            sys.clone(stage, r2, w3, every)
+            for fd in (r1, r2, w2, w3):
+                sys.close(fd)
+            for word in (b"one ", b"two ", b"three"):
+                sys.write(w1, word)
+                sys.nanosleep(1000)
+            sys.close(w1)
+            text = b""
+            while data := sys.read(r3, 4):
+                text += data
+            assert text == b"ONE TWO THREE"
+            assert [sys.wait4()[1], sys.wait4()[1]] == [3, 3]
+
+        def upper(sys, argv, envp):
+            count = 0
+            while data := sys.read(0, 100):
+                sys.write(1, data.upper())
+                count += 1
+            return count
+
+        current_kernel().register_program("/bin/upper", upper)
+        run_program(shell)
+        assert nr_files() == 0
+
+    text = parity(init)
+    assert "sys_enter: NR 293" in text
 
 
 # -- the end
