@@ -88,7 +88,7 @@ class Watchdog:
         task = kernel.sched.current
         ident = kernel.arch.os_thread_of(task) if task is not kernel.sched.swapper else self._owner
         frame = os_thread_frame(ident)
-        where = _kernel_code_line(frame)
+        where = kernel_code_line(frame)
         seconds = (self._period_ns or 0) / 1e9
         handler = "an interrupt handler or callback on top of " if _in_interrupt(task) else ""
         message = (
@@ -108,8 +108,8 @@ def _in_interrupt(task: Task) -> bool:
     return bool(task.preempt_count & (HARDIRQ_MASK | SOFTIRQ_MASK))
 
 
-def _kernel_code_line(frame: FrameType | None) -> str:
-    """Where the task's own code is: the innermost line outside this package, else the innermost line."""
+def kernel_code_line(frame: FrameType | None) -> str:
+    """Where a task's own code is: the innermost line outside this package, else the innermost line."""
     package = dirname(dirname(__file__)) + sep
     found = frame
     while found is not None and found.f_code.co_filename.startswith(package):
