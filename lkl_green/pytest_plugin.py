@@ -19,13 +19,14 @@ import random
 import re
 import shlex
 import unittest
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from lkl_green.testing import Failure, Progress, Report, Schedule
 
@@ -85,11 +86,19 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", _MARKER)
     if config.option.lkl_seed is None and config.getini("lkl_seed") == "random":
         config.option.lkl_seed = "random"
+    if hasattr(config, "workerinput"):
+        config.option.lkl_seed = config.workerinput["lkl_seed"]
     if config.option.lkl_seed == "random":
         config.option.lkl_seed = random.SystemRandom().randrange(_MAX_SEED)
         config.stash[_seed_was_drawn] = True
     if config.option.lkl_replay is not None:
         config.stash[_schedule] = _load(config.option.lkl_replay)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a worker of xdist which seed was drawn; it is given our arguments, and would draw another one."""
+    node.workerinput["lkl_seed"] = node.config.option.lkl_seed
 
 
 def _load(path: Path) -> Schedule:
@@ -315,6 +324,7 @@ class _ProgressLine:
 
     def __init__(self, config: pytest.Config) -> None:
         self._terminal: Any = config.pluginmanager.get_plugin("terminalreporter")
+        self._capture: Any = config.pluginmanager.get_plugin("capturemanager")
         self.wanted = self._terminal is not None and self._terminal.isatty and not hasattr(config, "workerinput")
         self._shown = False
 
@@ -323,11 +333,18 @@ class _ProgressLine:
         if progress.elapsed_s < _PROGRESS_AFTER_S:
             return
         if not self._shown:
-            self._terminal.ensure_newline()
+            self._write(self._terminal.ensure_newline)
             self._shown = True
-        self._terminal.rewrite(f"{progress}", erase=True)
+        self._write(lambda: self._terminal.rewrite(str(progress), erase=True))
 
     def clear(self) -> None:
-        """Take it away; pytest writes the name of the file again."""
+        """Take it away; pytest goes on at the beginning of the line."""
         if self._shown:
-            self._terminal.rewrite("", erase=True)
+            self._write(lambda: (self._terminal.rewrite("", erase=True), self._terminal.write("\r")))
+
+    def _write(self, write: Callable[[], object]) -> None:
+        """What the test prints is captured; we are not the test."""
+        capturing = nullcontext() if self._capture is None else self._capture.global_and_fixture_disabled()
+        with capturing:
+            write()
+            self._terminal.flush()
