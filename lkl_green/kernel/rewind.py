@@ -2,8 +2,8 @@
 
 Booting and halting costs about a thousand context switches; a test that is run ten thousand times cannot pay that. But
 a kernel in which all that was started has ended differs from a new one only in counters: the next pid, the clock,
-sequence numbers, the log. Those are put back. Anything else that is left (a task, an armed timer, an interrupt line, a
-kworker) and the kernel is not clean: `rewind()` says so, and the caller boots a new one.
+sequence numbers, the log. Those are put back. Anything else that is left (a task, an armed timer, an open file, an
+interrupt line, a kworker) and the kernel is not clean: `rewind()` says so, and the caller boots a new one.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Rewind:
         kernel = self._kernel
         if len(kernel.pids.tasks) != len(self._base) or any(self._leftovers):
             return False
-        if kernel.timers.next_ns != NEVER or kernel.softirq.pending:
+        if kernel.timers.next_ns != NEVER or kernel.softirq.pending or kernel.fs.nr_files:
             return False
         for task, state in self._base:
             if task.state != state or task.signals:

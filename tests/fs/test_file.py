@@ -7,6 +7,7 @@ import errno
 import pytest
 
 from lkl_green.fs.file import File
+from lkl_green.kernel.rewind import Rewind
 from lkl_green.kernel.unistd import EPOLLHUP, EPOLLIN, O_NONBLOCK, O_RDONLY, O_RDWR, O_WRONLY
 from lkl_green.linux import SIGKILL, allow_signal, current_kernel, kthread_run, msleep, send_sig
 
@@ -191,6 +192,15 @@ def test_a_file_that_cannot_be_released_does_not_keep_the_others(boot):
     assert kernel.fs.nr_files == 0
     assert files[1].releases == 1
     assert "the device is gone" in kernel.printk.text()
+
+
+def test_a_kernel_with_an_open_file_is_not_as_good_as_new(kernel):
+    kernel.lkl_run()
+    rewind = Rewind(kernel)
+    file = File(kernel=kernel)
+    assert rewind.rewind() is False
+    file.close()
+    assert rewind.rewind() is True
 
 
 def test_scheduling_points_stand_before_the_operation(run):
