@@ -6,7 +6,7 @@ BIN := .venv/bin
 # The interpreters that `make test` looks for besides $(PYTHON).
 VERSIONS := 3.11 3.12 3.13
 
-.PHONY: help demo test lint bench soak clean
+.PHONY: help demo test lint bench soak real-bugs clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -15,7 +15,8 @@ help:
 	@echo "make test     all tests, with $(PYTHON) and with whichever of $(VERSIONS) are installed"
 	@echo "make lint     ruff, mypy --strict, and the layers"
 	@echo "make bench    speed and size, in all configurations"
-	@echo "make soak     random programs in all configurations, for a long time"
+	@echo "make soak     random programs and ten thousand connections, in all configurations"
+	@echo "make real-bugs  bugs of released packages: found in the old release, gone from the fixed one"
 	@echo "make clean    remove the virtual environments and caches"
 
 # -- virtual environments: a stamp for each set of packages, renewed when pyproject.toml changes
@@ -72,11 +73,19 @@ bench: .venv/stamp-bench
 	@$(BIN)/python -m benchmarks
 
 LKL_GREEN_EXAMPLES ?= 3000
+LKL_GREEN_CONNECTIONS ?= 10000
 
 soak: .venv/stamp-test
 	@echo "== $(LKL_GREEN_EXAMPLES) random programs, twice in each configuration"
 	@LKL_GREEN_EXAMPLES=$(LKL_GREEN_EXAMPLES) $(BIN)/python -m pytest -q -o faulthandler_timeout=0 \
 		tests/test_parity.py -k random
+	@echo "== $(LKL_GREEN_CONNECTIONS) connections opened and closed, in each configuration"
+	@LKL_GREEN_CONNECTIONS=$(LKL_GREEN_CONNECTIONS) $(BIN)/python -m pytest -q -o faulthandler_timeout=0 \
+		tests/fs/test_hostsocket.py -k come_and_go
+
+real-bugs: .venv/stamp-run
+	@for version in $(VERSIONS); do $(MAKE) --no-print-directory python-$$version || exit 1; done
+	@$(BIN)/python -m benchmarks.real_bugs --cache .venv/real-bugs
 
 clean:
 	rm -rf .venv .venv-* .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist
@@ -93,6 +102,11 @@ FIND_PYTHON = for python in python$* $$(ls -d "$${PYENV_ROOT:-$$(pyenv root 2>/d
 	$(call make_venv,$$($(FIND_PYTHON)),.venv-$*)
 	@.venv-$*/bin/python -m pip install -q --group test
 	@touch $@
+
+# An environment for version $*, if it is installed and is not that of .venv.
+python-%: .venv/stamp-run
+	@if $(BIN)/python -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] != "$*")' 2>/dev/null || \
+	[ -z "$$($(FIND_PYTHON))" ]; then :; else $(MAKE) --no-print-directory .venv-$*/stamp; fi
 
 test-%:
 	@if $(BIN)/python -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] != "$*")' 2>/dev/null; then :; \

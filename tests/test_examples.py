@@ -47,8 +47,9 @@ def test_prints_what_is_recorded(example: Path) -> None:
     assert printed.splitlines() == recorded.splitlines()
 
 
-def test_examples_are_numbered_without_gaps_and_explain_themselves() -> None:
-    assert [int(example.name[:2]) for example in EXAMPLES] == list(range(1, len(EXAMPLES) + 1))
+def test_examples_have_numbers_of_their_own_and_explain_themselves() -> None:
+    numbers = [int(example.name[:2]) for example in EXAMPLES]
+    assert len(set(numbers)) == len(numbers)
     for example in EXAMPLES:
         text = example.read_text()
         assert text.startswith('"""')
