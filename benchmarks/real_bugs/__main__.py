@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from benchmarks.real_bugs.bugs import BUGS, Bug
 from benchmarks.real_bugs.releases import NotInstalled, install
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent.parent
 _TIMEOUT_S = 300
-_UNHELPED_RUNS = 2_000
 
 
 class Wrong(Exception):
@@ -70,30 +69,59 @@ def can_run(python: str) -> bool:
     return tried.returncode == 0
 
 
-def tell(bug: Bug, cache: Path, python: Sequence[str], seeds: int, schedules: int) -> None:
-    """The story of one bug. Raises Wrong where it differs, NotInstalled without the releases."""
+class Effort(NamedTuple):
+    """How much is done for each bug.
+
+    Attributes:
+        runs: of the test on OS threads.
+        seeds: how often the bug is looked for.
+        schedules: what the fixed release has to pass.
+        pythons: interpreters to replay on.
+    """
+
+    runs: int
+    seeds: int
+    schedules: int
+    pythons: Sequence[str]
+
+
+def tell(bug: Bug, cache: Path, effort: Effort) -> None:
+    """The story of one bug. Raises Wrong where it goes otherwise, NotInstalled without the releases."""
     old, fixed = install(bug.package, bug.old, cache), install(bug.package, bug.fixed, cache)
     say(f"{bug.package} {bug.old}: {bug.test}")
-    alone = Inside(bug, old).ask("unhelped", _UNHELPED_RUNS)
-    say(f"  on OS threads, unhelped: {alone['failed']} of {alone['runs']} runs fail")
+    alone = Inside(bug, old).ask("unhelped", effort.runs)
+    say(f"  on OS threads: {alone['failed']} of {alone['runs']} runs fail")
     with tempfile.TemporaryDirectory() as directory:
-        found = Inside(bug, old).ask("find", seeds, directory)
-        if not found["needed"] or None in found["needed"]:
-            raise Wrong(f"not found: {found['needed']}")
-        say(f"  found, for seeds 0 to {seeds - 1}, by schedule {', '.join(map(str, found['needed']))}")
-        say(f"  {found['shrunk']}")
-        say(f"  {found['headline']}")
-        for line in table(found["steps"]):
-            say(f"    {line}".rstrip())
-        if found["verdicts"] != [bug.verdict]:
-            raise Wrong(f"expected {bug.verdict}, got {found['verdicts']}")
+        tell_finding(bug, Inside(bug, old).ask("find", effort.seeds, directory))
         for name in ("found.json", "shrunk.json"):
-            for interpreter in python:
-                replayed = Inside(bug, old, interpreter).ask("replay", Path(directory, name))
-                say(f"  {name} replayed on Python {replayed['python']}: {replayed['verdict']}")
-                if replayed["verdict"] != bug.verdict:
-                    raise Wrong(f"expected {bug.verdict}")
-    passed = Inside(bug, fixed).ask("passes", schedules)
+            for python in effort.pythons:
+                tell_replay(bug, name, Inside(bug, old, python).ask("replay", Path(directory, name)))
+    tell_fixed(bug, Inside(bug, fixed).ask("passes", effort.schedules))
+
+
+def tell_finding(bug: Bug, found: Any) -> None:
+    """How many schedules it took, and the simplest that fails."""
+    needed = found["needed"]
+    if not needed or None in needed:
+        raise Wrong(f"not found: {needed}")
+    say(f"  found by schedule {', '.join(map(str, needed))}, for seeds 0 to {len(needed) - 1}")
+    say(f"  {found['shrunk']}")
+    say(f"  {found['headline']}")
+    for line in table(found["steps"]):
+        say(f"    {line}")
+    if found["verdicts"] != [bug.verdict]:
+        raise Wrong(f"expected {bug.verdict}, got {found['verdicts']}")
+
+
+def tell_replay(bug: Bug, name: str, replayed: Any) -> None:
+    """What one Python makes of a schedule file."""
+    say(f"  {name} replayed on Python {replayed['python']}: {replayed['verdict']}")
+    if replayed["verdict"] != bug.verdict:
+        raise Wrong(f"expected {bug.verdict}")
+
+
+def tell_fixed(bug: Bug, passed: Any) -> None:
+    """What the fixed release makes of many schedules."""
     rate = passed["schedules"] / passed["elapsed_s"]
     say(f"{bug.package} {bug.fixed}: {passed['outcome']}, {passed['schedules']} schedules, {rate:.0f}/s\n")
     if passed["outcome"] != "passed":
@@ -111,18 +139,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("packages", nargs="*", metavar="PACKAGE", help=f"only these of {', '.join(BUGS)}")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="where releases are kept; a temporary directory")
     parser.add_argument("--python", nargs="+", metavar="FILE", help="the interpreters to replay on")
+    parser.add_argument("--runs", type=int, default=2_000, metavar="N", help="how often OS threads run each test")
     parser.add_argument("--seeds", type=int, default=20, metavar="N", help="how often each bug is looked for")
     parser.add_argument("--schedules", type=int, default=10_000, metavar="N", help="what the fixed release has to pass")
     options = parser.parse_args(arguments)
     unknown = set(options.packages) - set(BUGS)
     if unknown:
         parser.error(f"no bug of {', '.join(sorted(unknown))} here; there are {', '.join(BUGS)}")
+    effort = Effort(options.runs, options.seeds, options.schedules, options.python or pythons())
     with tempfile.TemporaryDirectory() as temporary:
         cache = options.cache or Path(temporary)
         cache.mkdir(parents=True, exist_ok=True)
         for package in options.packages or BUGS:
             try:
-                tell(BUGS[package], cache, options.python or pythons(), options.seeds, options.schedules)
+                tell(BUGS[package], cache, effort)
             except (NotInstalled, Wrong) as error:
                 say(f"{type(error).__name__}: {error}")
                 return 1
