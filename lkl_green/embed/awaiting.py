@@ -101,7 +101,7 @@ def _embedding_of_caller(awaitable: Any) -> tuple[Kernel, Driver]:
             raise AwaitOutsideKernelThread(
                 "await_() outside of a kernel thread: only kernel threads need it. Code of the event loop says `await`"
             )
-        if kernel.embedding is None:
+        if kernel.embedding is None or not kernel.embedding.can_await:
             raise NotEmbedded(
                 f"await_() in kernel {kernel.name}, which no event loop runs: run it with `async with running(kernel)`"
             )

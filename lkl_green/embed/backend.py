@@ -72,6 +72,10 @@ class Backend(ABC):
     cancelled: type[BaseException]
 
     @abstractmethod
+    def scope_probe(self) -> Callable[[], Any]:
+        """A function that tells the innermost cancel scope of the current task; see `lkl_green.embed.scopes`."""
+
+    @abstractmethod
     def is_here(self) -> bool:
         """Whether the caller runs in this loop."""
 

@@ -1,8 +1,8 @@
-"""The doorbell: how the loop hears of interrupts, system calls and anything else that other OS threads send.
+"""The doorbell: how a loop hears of interrupts, system calls and anything else that other OS threads send.
 
 The kernel rings by the host operation `idle_wake()`, from any OS thread and from signal handlers, whenever something
-comes from outside and `lkl_run()` is not under way. While an event loop runs the kernel, that operation is ours: the
-host's own doorbell, on which nobody sleeps then, is left alone.
+comes from outside and `lkl_run()` is not under way. While somebody else's loop runs the kernel, that operation is ours;
+the host's own doorbell, on which nobody sleeps then, is left alone.
 
 Many rings between two slices are one. `rung` is cleared before a slice looks at what has come, so that what comes later
 rings again.
@@ -15,37 +15,32 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lkl_green.embed.backend import Backend
-    from lkl_green.kernel.kernel import Kernel
+    from lkl_green.host.ops import HostOps
 
 
 class Doorbell:
-    """Passes the host's `idle_wake()` on to an event loop.
+    """Passes the host's `idle_wake()` on.
 
     Args:
-        kernel: whose host rings.
-        backend: the loop.
-        heard: called in the loop after a ring.
-        gone: called by whoever rings when the loop has been closed.
+        host: who rings.
+        post: wakes the loop; called from any OS thread and from signal handlers. RuntimeError: the loop has gone.
+        gone: called by whoever rings when the loop has gone.
 
     Attributes:
         rung: whether somebody has rung since the last slice began.
     """
 
-    __slots__ = ("_backend", "_gone", "_heard", "_host", "rung")
+    __slots__ = ("_gone", "_host", "_post", "rung")
 
-    def __init__(
-        self, kernel: Kernel, backend: Backend, heard: Callable[[], object], gone: Callable[[], object]
-    ) -> None:
-        self._host = kernel.host
-        self._backend = backend
-        self._heard = heard
+    def __init__(self, host: HostOps, post: Callable[[], object], gone: Callable[[], object]) -> None:
+        self._host = host
+        self._post = post
         self._gone = gone
         self.rung = False
 
     def hang_up(self) -> None:
         """From now on we hear the kernel's rings."""
-        setattr(self._host, "idle_wake", self.ring)  # noqa: B010 - mypy is told not to look at a method replaced
+        setattr(self._host, "idle_wake", self.ring)  # noqa: B010 - a method of the host is replaced, on purpose
 
     def take_down(self) -> None:
         """The host hears them again."""
@@ -58,6 +53,6 @@ class Doorbell:
             return
         self.rung = True
         try:
-            self._backend.call_threadsafe(self._heard)
-        except RuntimeError:  # asyncio: closed; trio.RunFinishedError is one, too
+            self._post()
+        except RuntimeError:  # asyncio's of a closed loop; trio.RunFinishedError is one, too
             self._gone()

@@ -21,10 +21,12 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
 
+from lkl_green.embed import scopes
 from lkl_green.embed.doorbell import Doorbell
 from lkl_green.embed.workers import Workers
 from lkl_green.errors import Deadlock, KernelHalted, LoopGone, WrongLoop
@@ -68,14 +70,19 @@ class Driver:
         companions: tasks of the loop that await something for kernel threads.
         serving: the companion in whose task the slice runs that is under way.
         error: what ended the kernel.
+        can_await: whether kernel threads may use `await_()`.
         closing: the block is over; what is left is waiting for init.
+        slices: how many were run.
     """
+
+    can_await = True
 
     __slots__ = (
         "_alarm",
         "_deadline_ns",
         "_doorbell",
         "_fail",
+        "_innermost",
         "_open_ended",
         "_pace",
         "_sleeps",
@@ -90,6 +97,7 @@ class Driver:
         "outbox",
         "pending",
         "serving",
+        "slices",
         "workers",
     )
 
@@ -103,11 +111,13 @@ class Driver:
         self.workers = Workers(kernel)
         self.error: BaseException | None = None
         self.closing = False
+        self.slices = 0
+        self._innermost = backend.scope_probe()
         self.ended = anyio.Event()
         self._pace = pace
         self._fail = fail
         self._alarm = backend.new_alarm()
-        self._doorbell = Doorbell(kernel, backend, self._alarm.wake, self._loop_has_gone)
+        self._doorbell = Doorbell(kernel.host, partial(backend.call_threadsafe, self._alarm.wake), self._loop_has_gone)
         self._status = RunStatus(RunReason.BUDGET, None)
         self._sleeps = False
         self._deadline_ns: int | None = None
@@ -168,6 +178,9 @@ class Driver:
         """Run the kernel for a while, and deal with what it says. Never raises: errors end the block."""
         kernel = self.kernel
         pace = self._pace
+        innermost = self._innermost
+        scope = innermost()
+        self.slices += 1
         self._doorbell.rung = False
         try:
             self._status = status = kernel.loop.run(_UNTIL_IDLE, pace.max_switches, pace.budget_ns)
@@ -175,6 +188,9 @@ class Driver:
             self.failed(error)
             self._deal_with_messages()
             return
+        if innermost() is not scope:
+            self.failed(scopes.left_open(kernel, innermost()))
+            scopes.close(innermost, scope)
         if self.outbox:
             self._deal_with_messages()
         if kernel.host.made_poller is not None and self._unwatch is None:
@@ -245,13 +261,16 @@ class Driver:
         """Run the kernel until it halts. Errors are left in `error`."""
         try:
             await self._drive()
-        except self.backend.cancelled as error:
-            self.failed(LoopGone("the event loop has cancelled the task that runs the kernel"))
-            raise error
+        except GeneratorExit:  # nobody will resume any task of this loop
+            self._loop_has_gone()
+            raise
         except BaseException as error:
-            self.failed(error)
-        finally:
+            cancelled = isinstance(error, self.backend.cancelled)
+            self.failed(LoopGone("the event loop has cancelled the task that runs the kernel") if cancelled else error)
             self.ended.set()
+            if cancelled:
+                raise
+        self.ended.set()
 
     async def _drive(self) -> None:
         kernel = self.kernel

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
     from lkl_green.embed.driver import Driver
+    from lkl_green.embed.monitor import SliceMonitor
     from lkl_green.fs.file import File
     from lkl_green.fs.kfifo import KFifo
     from lkl_green.kernel.completion import Completion
@@ -33,8 +34,9 @@ class Embedded:
         sys: system calls to be awaited: `await k.sys.nanosleep(1000)`; they raise OSError.
     """
 
-    def __init__(self, driver: Driver) -> None:
+    def __init__(self, driver: Driver, monitor: SliceMonitor | None = None) -> None:
         self._driver = driver
+        self._monitor = monitor
         self.kernel: Kernel = driver.kernel
         self.sys = AsyncSys(self)
 
@@ -126,6 +128,11 @@ class Embedded:
         driver.pending[thread] = None
         driver.wake()
         return thread
+
+    @property
+    def slow_slices(self) -> list[str]:
+        """Reports of slices that took longer than `slow_slice_s`; empty if nobody watches."""
+        return [] if self._monitor is None else self._monitor.reports
 
     # -- the end
 

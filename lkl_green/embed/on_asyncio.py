@@ -9,6 +9,7 @@ import types
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from lkl_green.embed import scopes
 from lkl_green.embed.backend import Alarm, Backend, LoopTask, Waiter
 
 if TYPE_CHECKING:
@@ -103,6 +104,9 @@ class AsyncioBackend(Backend):
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
+
+    def scope_probe(self) -> Callable[[], Any]:
+        return scopes.of_asyncio()
 
     def is_here(self) -> bool:
         try:

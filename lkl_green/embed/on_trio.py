@@ -23,6 +23,7 @@ from trio.lowlevel import (
     wait_task_rescheduled,
 )
 
+from lkl_green.embed import scopes
 from lkl_green.embed.backend import Alarm, Backend, LoopTask, Waiter
 
 if TYPE_CHECKING:
@@ -114,6 +115,9 @@ class TrioBackend(Backend):
 
     def __init__(self) -> None:
         self._token = current_trio_token()
+
+    def scope_probe(self) -> Callable[[], Any]:
+        return scopes.of_trio()
 
     def is_here(self) -> bool:
         try:

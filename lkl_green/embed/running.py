@@ -21,6 +21,7 @@ import anyio
 from lkl_green.embed.backend import backend_here
 from lkl_green.embed.driver import Driver
 from lkl_green.embed.handle import Embedded
+from lkl_green.embed.monitor import SliceMonitor
 from lkl_green.embed.pace import Pace
 from lkl_green.errors import AlreadyEmbedded, CoroutineStuck, KernelHalted
 from lkl_green.kernel.reboot import DEFAULT_TIMEOUT_S
@@ -37,6 +38,7 @@ async def running(
     budget_ns: int | None = None,
     max_switches: int | None = None,
     halt_timeout_s: float = DEFAULT_TIMEOUT_S,
+    slow_slice_s: float | None = None,
 ) -> AsyncIterator[Embedded]:
     """Run a kernel in this event loop, asyncio or trio, while the block lasts.
 
@@ -46,6 +48,8 @@ async def running(
             between a quarter of a millisecond and one.
         max_switches: how many scheduling points a slice may have; adapted to the time budget if left out.
         halt_timeout_s: how long kernel threads, and what they await, may take to end.
+        slow_slice_s: report slices that keep the loop waiting for longer than this, in `slow_slices` and as a kernel
+            message, with the kernel thread and its line; None: nobody watches.
 
     Yields:
         the kernel as async code sees it.
@@ -60,14 +64,22 @@ async def running(
     _check(kernel)
     with anyio.CancelScope() as scope:
         driver = Driver(kernel, backend_here(), Pace(budget_ns, max_switches), scope.cancel)
+        monitor = None if slow_slice_s is None else SliceMonitor(driver, slow_slice_s)
         driver.attach()
         try:
+            if monitor is not None:
+                monitor.start()
             driver.backend.start(driver.drive, copy_context(), f"{kernel.name}: lkl_run()")
-            yield Embedded(driver)
+            yield Embedded(driver, monitor)
             if kernel.has_init and not kernel.halted:
                 driver.close_soon()
                 await driver.ended.wait()
+        except KernelHalted:
+            if driver.error is None:  # else that is why, and says more
+                raise
         finally:
+            if monitor is not None:
+                monitor.stop()
             with anyio.CancelScope(shield=True):
                 await _end(driver, halt_timeout_s)
     if driver.error is not None:
