@@ -19,7 +19,7 @@ from weakref import WeakKeyDictionary
 import greenlet
 
 from lkl_green.kernel.current import running_here
-from lkl_green.testing.threads.waiter import Waiter, limit_ns
+from lkl_green.testing.threads.waiter import Waiter, limit_ns, rest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -65,7 +65,7 @@ class KernelSelector(native_default_selector):  # type: ignore[misc]
             if sched.listener is not None:
                 sched.listener("sleep", None)
             else:
-                sched.cond_resched()
+                rest(kernel)
             return ready
         self._sleep(kernel, limit_ns(timeout))
         return _native_select(self, 0)

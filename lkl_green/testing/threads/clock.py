@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from lkl_green.kernel.current import running_here
-from lkl_green.testing.threads.waiter import NS_PER_S
+from lkl_green.testing.threads.waiter import NS_PER_S, rest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,10 +57,10 @@ def _reader(original: Callable[[], Any], unit: float, base_ns: int) -> Callable[
         kernel = running_here.kernel
         if kernel is None or not kernel.clock.is_virtual:
             if kernel is not None and kernel.sched.listener is None:
-                kernel.sched.cond_resched()
+                rest(kernel)
             return original()
         if kernel.sched.listener is None:
-            kernel.sched.cond_resched()
+            rest(kernel)
         now = kernel.timers.now_ns() + base_ns
         return now if whole else now / unit
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from lkl_green.kernel.current import running_here
 from lkl_green.testing.threads import native
-from lkl_green.testing.threads.waiter import Waiter, limit_ns, look
+from lkl_green.testing.threads.waiter import Waiter, limit_ns, look, rest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -122,7 +122,7 @@ def event_wait(self: Any, timeout: float | None = None) -> bool:
     if not self._flag:
         return _wait_in(self._cond._waiters, kernel, self, limit_ns(timeout)).released  # it may be clear again by now
     if sched.listener is None:
-        sched.cond_resched()
+        rest(kernel)
     return True
 
 
@@ -197,7 +197,7 @@ def _wait_for_value(self: Any, kernel: Kernel, timeout_ns: int | None) -> bool:
     expires_ns = None if not timeout_ns else kernel.timers.now_ns() + timeout_ns
     while self._value == 0:
         if timeout_ns is not None and timeout_ns <= 0:
-            kernel.sched.cond_resched()
+            rest(kernel)
             return False
         _wait_in(self._cond._waiters, kernel, self, timeout_ns)
         if expires_ns is not None:
@@ -241,4 +241,4 @@ def _give(self: Any, n: int, kernel: Kernel) -> None:
         if waiters:
             waiters.popleft().release()
     if kernel.sched.listener is None:
-        kernel.sched.cond_resched()
+        rest(kernel)

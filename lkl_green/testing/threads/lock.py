@@ -25,7 +25,7 @@ from lkl_green.errors import Escape
 from lkl_green.kernel.current import running_here
 from lkl_green.kernel.task import TASK_DEAD, Task
 from lkl_green.testing.threads.native import allocate_lock, get_ident, monotonic
-from lkl_green.testing.threads.waiter import NS_PER_S, Waiter, look
+from lkl_green.testing.threads.waiter import NS_PER_S, Waiter, look, rest
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -84,7 +84,7 @@ class Lock:
                 break
             if timeout_ns is not None:
                 if timeout_ns <= 0:
-                    kernel.sched.cond_resched()  # or a loop that tries again and again never lets the holder run
+                    rest(kernel)  # or a loop that tries again and again never lets the holder run
                     return False
                 if expires_ns is None:
                     expires_ns = kernel.timers.now_ns() + timeout_ns
@@ -135,7 +135,7 @@ class Lock:
                 self._free(sched)
             else:
                 self.owner = None
-            sched.cond_resched()
+            rest(kernel)
             return
         if not sched.current.killed:
             raise RuntimeError("release unlocked lock")

@@ -60,7 +60,7 @@ def thread_set_ident(self: Any) -> None:
     self._ident = get_ident()
 
 
-def thread_delete(self: Any) -> None:
+def thread_delete(_self: Any) -> None:
     """What an OS thread does last (Thread._delete)."""
     with _active_lock:
         _active.pop(get_ident(), None)

@@ -9,7 +9,7 @@ from typing import Any
 
 from lkl_green.kernel.current import running_here
 from lkl_green.testing.threads.native import allocate_lock, monotonic
-from lkl_green.testing.threads.waiter import Waiter, limit_ns, look
+from lkl_green.testing.threads.waiter import Waiter, limit_ns, look, rest
 
 
 class SimpleQueue:
@@ -30,7 +30,7 @@ class SimpleQueue:
         if self._waiters:
             self._waiters.popleft().release()
         if kernel is not None and kernel.sched.listener is None:
-            kernel.sched.cond_resched()
+            rest(kernel)
 
     def put_nowait(self, item: Any) -> None:
         """The same."""
@@ -50,7 +50,7 @@ class SimpleQueue:
         expires_ns = None if not timeout_ns else kernel.timers.now_ns() + timeout_ns
         while not self._items:
             if timeout_ns is not None and timeout_ns <= 0:
-                sched.cond_resched()
+                rest(kernel)
                 raise queue.Empty
             waiter = Waiter(kernel, self)
             self._waiters.append(waiter)

@@ -1,7 +1,7 @@
 """`threading.Thread` and the functions of `_thread` as kernel threads.
 
-Starting a thread is one `do_fork()`. `Thread.start()` of CPython waits until the new thread has said that it runs;
-here it is known to run, so nobody waits, and a schedule has one scheduling point for the start and not six.
+Starting a thread is one `do_fork()`. `Thread.start()` of CPython waits until the new thread has said that it runs; here
+it is known to, so nobody waits, and a schedule has one scheduling point for the start and not six.
 
 *The end.* A task has left its frames when `exit_task()` tells its `kthread` that it ends; that is when `join()` returns
 and `is_alive()` becomes false, also for a thread that was dropped before it ever ran.
@@ -23,12 +23,13 @@ from lkl_green.errors import Escape, TaskUnwind
 from lkl_green.kernel.current import running_here
 from lkl_green.kernel.kthread import KThread
 from lkl_green.testing.threads import native
-from lkl_green.testing.threads.waiter import Waiter, limit_ns, look
+from lkl_green.testing.threads.waiter import Waiter, limit_ns, look, rest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from lkl_green.kernel.kernel import Kernel
+    from lkl_green.kernel.sched import Scheduler
     from lkl_green.kernel.task import Task
     from lkl_green.testing.threads.local import Key
 
@@ -81,7 +82,7 @@ class Handle(KThread):
         if self.done:
             return True
         if timeout_ns is not None and timeout_ns <= 0:
-            kernel.sched.cond_resched()
+            rest(kernel)
             return self.done
         waiter = Waiter(kernel, obj)
         if self.waiters is None:
@@ -146,7 +147,14 @@ def thread_start(self: Any) -> None:
     self._ident = IDENT_BASE + task.pid
     self._native_id = task.pid
     self._started._flag = True
+    _wake_new(sched, task)
+
+
+def _wake_new(sched: Scheduler, task: Task) -> None:
+    """Let the new thread run at once, as CPython does; with a listener, who is next was decided before the start."""
     sched.wake_up_new_task(task)
+    if sched.listener is None and not sched.current.preempt_count:
+        sched.schedule()
 
 
 def _fork(kernel: Kernel, handle: Handle, fn: Callable[[Any], Any], arg: Any, name: str) -> Task:
@@ -344,7 +352,7 @@ def _start(kernel: Kernel, handle: Handle, function: Any, args: tuple[Any, ...],
             _report_unraisable(function, error)
 
     name = getattr(function, "__name__", "thread")
-    kernel.sched.wake_up_new_task(_fork(kernel, handle, run, None, name))
+    _wake_new(kernel.sched, _fork(kernel, handle, run, None, name))
     return handle
 
 

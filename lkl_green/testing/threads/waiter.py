@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from lkl_green.kernel.kernel import Kernel
 
 NS_PER_S = 1_000_000_000
+SLICE = 256
+NS_PER_POINT = 1000
 
 
 class Waiter:
@@ -79,10 +81,22 @@ def limit_ns(timeout: float | None) -> int | None:
     return None if timeout is None else max(int(timeout * NS_PER_S), 0)
 
 
+def rest(kernel: Kernel) -> None:
+    """The end of an operation that did not sleep, with nobody listening: let others run if it is time.
+
+    A loop of nothing but such operations may wait for a thread that sleeps. Under a virtual clock, where code takes no
+    time, it would wait for ever, so that each operation takes a microsecond, counted by the slice.
+    """
+    sched = kernel.sched
+    sched.cond_resched()
+    if not sched.points % SLICE and kernel.clock.is_virtual and not sched.current.preempt_count:
+        kernel.timers.delay(SLICE * NS_PER_POINT)
+
+
 def look(kernel: Kernel, obj: object) -> None:
     """Looking at shared state without waiting is a scheduling point, too; loops that do nothing else must not hang."""
     sched = kernel.sched
     if sched.listener is not None:
         sched.listener("read", obj)
     else:
-        sched.cond_resched()
+        rest(kernel)

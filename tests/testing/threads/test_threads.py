@@ -443,18 +443,34 @@ def test_an_exception_in_the_main_thread_leaves_after_the_others_have_ended(log:
     assert log == ["other"]
 
 
-def test_a_loop_that_only_looks_lets_the_others_run() -> None:
-    def program() -> int:
-        done = threading.Event()
+def test_a_loop_that_only_looks_lets_the_others_run_and_time_pass() -> None:
+    def program() -> tuple[int, bool]:
+        done: list[str] = []
         mutex = threading.Lock()
         looks = 0
-        start(lambda: (mutex.acquire(), mutex.release(), done.set()))
-        while not done.is_set():
+
+        def work() -> None:
+            time.sleep(0.05)
+            with mutex:
+                done.append("slept")
+            while len(done) < 2:
+                mutex.acquire()
+                mutex.release()
+
+        thread = start(work)[0]
+        while True:
             with mutex:
                 looks += 1
-        return looks
+                if done:
+                    break
+        done.append("seen")
+        while thread.is_alive():
+            pass
+        return looks, time.monotonic() >= 0.05
 
-    assert run_threads(program) > 0
+    looks, time_has_passed = run_threads(program)
+    assert looks > 1
+    assert time_has_passed
 
 
 def test_misuse_is_told_as_python_tells_it() -> None:
