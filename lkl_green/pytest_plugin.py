@@ -13,10 +13,8 @@ package installed loads this module.
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import random
-import re
 import shlex
 import unittest
 from contextlib import nullcontext
@@ -31,7 +29,7 @@ if TYPE_CHECKING:
     from lkl_green.testing import Failure, Progress, Report, Schedule
 
 _MARKER = """\
-schedules(count, *, policy, seed, setup, threads, jobs, time_budget, max_steps, explore_time, explore_irqs, \
+schedules(count, *, policy, seed, setup, shrink, threads, jobs, time_budget, max_steps, explore_time, explore_irqs, \
 host_faults): run the test as a kernel thread of lkl_green under many schedules, and fail if it fails in one of them"""
 
 _DEFAULTS = {"schedules": "1000", "seed": "0", "policy": "pos", "trace_dir": ".lkl_schedules"}
@@ -124,7 +122,10 @@ def _setting(config: pytest.Config, name: str, marked: object = None) -> Any:
         return given
     if marked is not None:
         return marked
-    written = config.getini(f"lkl_{name}") or _DEFAULTS[name]
+    written = config.getini(f"lkl_{name}")
+    if isinstance(written, bool):
+        return written
+    written = written or _DEFAULTS[name]
     if name not in ("schedules", "seed"):
         return written
     try:
@@ -219,7 +220,7 @@ def _explore(item: pytest.Function, test: Any, count: int | None, options: dict[
     from lkl_green.testing import explore
 
     config = item.config
-    for name in ("policy", "seed"):
+    for name in ("policy", "seed", "shrink"):
         options[name] = _setting(config, name, options.get(name))
     if hasattr(config, "workerinput"):
         options["jobs"] = 1  # xdist has shared out the processors already; what is found is the same
@@ -301,15 +302,12 @@ def pytest_runtest_makereport(
 
 
 def _schedule_file(item: pytest.Function) -> Path:
-    """A name that stays the same, so that a directory does not fill up."""
-    name = re.sub(r"[^\w.-]+", "_", item.nodeid).strip("_")
-    if len(name) > 100:
-        name = f"{name[:100]}-{hashlib.sha256(item.nodeid.encode()).hexdigest()[:8]}"
+    from lkl_green.testing.filing import schedule_file
+
     given: Path | None = item.config.option.lkl_trace_dir
     if given is not None:
-        return item.config.invocation_params.dir / given / f"{name}.json"
-    written: str = _setting(item.config, "trace_dir")
-    return item.config.rootpath / written / f"{name}.json"
+        return schedule_file(item.config.invocation_params.dir / given, item.nodeid)
+    return schedule_file(item.config.rootpath / _setting(item.config, "trace_dir"), item.nodeid)
 
 
 def _shown(config: pytest.Config, path: Path) -> str:

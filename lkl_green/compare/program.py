@@ -42,14 +42,24 @@ def load_program(path: str | Path, *args: Any) -> Iterator[Callable[..., Any]]:
     Raises:
         ProgramError: there is no such file, it is no Python, it fails while it is loaded, or it has no such `init`.
     """
+    with load_file(path) as module:
+        yield _find_init(Path(path), module, args)
+
+
+@contextmanager
+def load_file(path: str | Path) -> Iterator[types.ModuleType]:
+    """A Python file as a module, for as long as the context lasts.
+
+    Raises:
+        ProgramError: there is no such file, it is no Python, or it fails while it is loaded.
+    """
     file = Path(path)
     code = _compile(file)
     directory = file.resolve().parent
     before = set(sys.modules)
     sys.path.insert(0, str(directory))
     try:
-        module = _execute(file, code)
-        yield _find_init(file, module, args)
+        yield _execute(file, code)
     finally:
         with suppress(ValueError):  # the program may have changed the path
             sys.path.remove(str(directory))

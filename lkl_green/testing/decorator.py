@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from lkl_green.testing.policies.base import Policy
 
+_TEST = "__lkl_green_test__"
 _EXPLORE = inspect.signature(explore).parameters
 
 
@@ -25,6 +26,7 @@ def schedules(
     policy: Policy | str = "pos",
     seed: int = 0,
     setup: Callable[..., Mapping[str, Any] | None] | None = None,
+    shrink: bool = True,
     **options: Any,
 ) -> Callable[[Callable[..., object]], Callable[..., None]]:
     """Explore the schedules of a test whenever it is called.
@@ -39,6 +41,7 @@ def schedules(
         setup: called in each schedule before the test, with those of the test's arguments that it names. A mapping that
             it returns gives the test more arguments; the test's parameters for them need defaults, or pytest would
             look for fixtures of that name.
+        shrink: look for the simplest schedule that fails.
         options: what else `explore()` takes.
 
     Raises:
@@ -57,11 +60,17 @@ def schedules(
         @functools.wraps(test)
         def explored(*args: Any, **kwargs: Any) -> None:
             body = bind(test, inspect.signature(test).bind(*args, **kwargs), setup)
-            explore(body, schedules=count, policy=policy, seed=seed, **named).assert_passed()
+            explore(body, schedules=count, policy=policy, seed=seed, shrink=shrink, **named).assert_passed()
 
+        vars(explored)[_TEST] = test
         return explored
 
     return decorate
+
+
+def undecorated(test: Any) -> Any:
+    """The function that `schedules()` was put on; any other as it is."""
+    return getattr(test, _TEST, test)
 
 
 def check_options(options: Mapping[str, object]) -> None:

@@ -35,6 +35,7 @@ def explore(
     time_budget: float | None = None,
     on_progress: Callable[[Progress], object] | None = None,
     stop_on_failure: bool = True,
+    shrink: bool = False,
     max_steps: int = DEFAULT_MAX_STEPS,
     explore_time: bool = False,
     explore_irqs: bool = True,
@@ -58,6 +59,7 @@ def explore(
         time_budget: seconds after which no further schedule is begun; what is left makes the result *incomplete*.
         on_progress: called now and then with a `Progress`.
         stop_on_failure: whether the first failing schedule is the last.
+        shrink: look for the simplest schedule that fails like the first one that was found.
         max_steps: operations after which a schedule counts as one that never ends.
         explore_time: let timers expire at any point, not only when nothing else can happen.
         explore_irqs: let a triggered interrupt come at any later point.
@@ -99,6 +101,10 @@ def explore(
             chunks = [campaign.run_chunk(0, schedules, stop_on_failure=stop_on_failure, advance=advance)]
         report.elapsed_s = meter.elapsed_s()
         _merge(chunks, campaign, report)
+    if shrink and report.failures:
+        from lkl_green.testing.shrink import shrink as simplest
+
+        report.failures[0] = simplest(test, report.failures[0])
     return report
 
 

@@ -163,7 +163,7 @@ def test_a_deadlock_has_no_traceback_but_stacks(run: Pytest) -> None:
             Completion(name="godot").wait_for_completion()
     """)
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["deadlock", "*<Completion godot*", "*Completion(name=*wait_for_completion()*"])
+    result.stdout.fnmatch_lines(["deadlock", "*Completion godot*", "*Completion(name=*wait_for_completion()*"])
 
 
 def test_what_could_not_be_finished_has_not_passed(run: Pytest) -> None:

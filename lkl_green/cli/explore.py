@@ -1,0 +1,151 @@
+"""`lkl-green explore`: a test function in many schedules."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lkl_green.cli.address import load_test
+from lkl_green.cli.options import (
+    STATUS_FAILED,
+    STATUS_INCOMPLETE,
+    STATUS_USAGE,
+    add_command,
+    complain,
+    seconds,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from lkl_green.testing import Progress, Report
+
+_EXPLORE = """\
+Run a test function as a kernel thread in many schedules, until it fails in one. The function takes no arguments; tests
+with fixtures are explored by pytest: see the marker `schedules`. What the test prints is not shown; replay shows it.
+The exit status is 0 if all schedules pass, 1 if one fails, 2 for a mistake in the call, 3 if a limit, such as the time
+budget, ended the exploration before its end: that is no pass.
+"""
+
+_EXPLORE_EXAMPLE = """\
+examples:
+  lkl-green explore test_bank.py::test_transfer
+  lkl-green explore --threads --policy pct --schedules 100000 --jobs 4 --time-budget 60 test_bank.py::test_transfer
+"""
+
+
+def add(commands: Any) -> None:
+    """The command and its options."""
+    explore = add_command(
+        commands,
+        "explore",
+        "run a test in many schedules",
+        _EXPLORE,
+        _EXPLORE_EXAMPLE,
+        "FILE.py::TEST",
+    )
+    explore.set_defaults(command=_explore)
+    explore.add_argument(
+        "--schedules", metavar="N", type=_positive, default=1000, help="how many schedules; default 1000"
+    )
+    explore.add_argument("--seed", metavar="N", type=int, default=0, help="the same seed gives the same schedules")
+    explore.add_argument("--policy", metavar="NAME", default="pos", help="how schedules are made; default pos")
+    explore.add_argument("--jobs", metavar="N", type=_positive, default=1, help="processes that share the work")
+    explore.add_argument(
+        "--time-budget", metavar="SECONDS", type=seconds, help="begin no schedule after this time; then, exit status 3"
+    )
+    explore.add_argument(
+        "--max-steps", metavar="N", type=_positive, help="operations after which a schedule is endless"
+    )
+    explore.add_argument(
+        "--explore-time", action="store_true", help="let timers expire at any point, not only when all else waits"
+    )
+    explore.add_argument(
+        "--threads", action="store_true", help="the test uses threading: run its threads as kernel threads"
+    )
+    explore.add_argument(
+        "--shrink",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="look for the simplest schedule that fails; the default",
+    )
+    explore.add_argument(
+        "--save", metavar="FILE", type=Path, help="where to write the failing schedule; default below .lkl_schedules"
+    )
+    explore.add_argument("--json", action="store_true", help="print the report as JSON")
+    explore.add_argument("test", metavar="FILE.py::TEST", help="a Python file and a function in it")
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+    return int(text)
+
+
+def _explore(options: argparse.Namespace) -> int:
+    from lkl_green.errors import ApiMisuse
+    from lkl_green.testing import Outcome
+    from lkl_green.testing.filing import schedule_file
+
+    with load_test(options.test) as test:
+        try:
+            report = _run(test, options)
+        except (ApiMisuse, ValueError) as error:
+            return complain(str(error), STATUS_USAGE)
+    path = None
+    if report.failure is not None:
+        path = options.save or schedule_file(Path(".lkl_schedules"), options.test)
+        try:
+            report.failure.schedule.save(path)
+        except OSError as error:
+            return complain(f"--save {path}: {error.strerror}", STATUS_USAGE)
+    _print(report, path, options)
+    if report.outcome is Outcome.INCOMPLETE:
+        return STATUS_INCOMPLETE
+    return 0 if report.passed else STATUS_FAILED
+
+
+def _run(test: Callable[[], object], options: argparse.Namespace) -> Report:
+    from lkl_green.testing import explore
+
+    limits = {} if options.max_steps is None else {"max_steps": options.max_steps}
+    with progress_line() as show, open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        return explore(
+            test,
+            policy=options.policy,
+            schedules=options.schedules,
+            seed=options.seed,
+            jobs=options.jobs,
+            time_budget=options.time_budget,
+            explore_time=options.explore_time,
+            threads=options.threads,
+            shrink=options.shrink,
+            name=options.test,
+            on_progress=show,
+            **limits,
+        )
+
+
+def _print(report: Report, path: Path | None, options: argparse.Namespace) -> None:
+    from lkl_green.cli.telling import report_as_json, report_for_people
+
+    print(report_as_json(report, path) if options.json else report_for_people(report, path))
+
+
+@contextlib.contextmanager
+def progress_line() -> Iterator[Callable[[Progress], None] | None]:
+    """A function that writes a line over itself; none where stderr is no terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+
+    def show(progress: Progress) -> None:
+        sys.stderr.write(f"\r{progress}\x1b[K")
+        sys.stderr.flush()
+
+    yield show
+    sys.stderr.write("\r\x1b[K")

@@ -1,0 +1,91 @@
+"""What the commands share: their parser, exit statuses, complaints, and the options of those that run a program."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any, NoReturn
+
+STATUS_FAILED = 1
+STATUS_USAGE = 2
+STATUS_INCOMPLETE = 3
+STATUS_INTERRUPTED = 130  # 128 + SIGINT, what a shell expects of an interrupted command
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong with the call, and exit."""
+        self.exit(STATUS_USAGE, f"lkl-green: {message}; see `{self.prog} --help`\n")
+
+
+def complain(message: str, status: int) -> int:
+    """Say what is wrong, on stderr; the status."""
+    sys.stdout.flush()
+    print(f"lkl-green: {message.rstrip()}", file=sys.stderr)
+    return status
+
+
+def add_command(
+    commands: Any, name: str, help: str, description: str, example: str, arguments: str = "PROGRAM.py [ARGS...]"
+) -> argparse.ArgumentParser:
+    """A command of its own parser."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=help,
+        description=description,
+        epilog=example,
+        usage=f"lkl-green {name} [OPTIONS] {arguments}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    return parser
+
+
+def add_program(parser: argparse.ArgumentParser) -> None:
+    """What commands take that run a program; the program comes last, and what follows it is the program's."""
+    parser.add_argument(
+        "--on-oops",
+        choices=("panic", "kill"),
+        default="panic",
+        help="when an exception leaves a kernel thread: stop the kernel, or go on without the thread",
+    )
+    parser.add_argument(
+        "--watchdog",
+        metavar="SECONDS",
+        type=seconds,
+        default=10.0,
+        help="end a kernel thread that does not give up the CPU for this long; 0 is never; default 10",
+    )
+    parser.add_argument(
+        "--loglevel",
+        metavar="N",
+        type=int,
+        choices=range(9),
+        default=7,
+        help="show kernel messages more urgent than this, from 0, nothing, to 8, everything; default 7",
+    )
+    parser.add_argument("program", metavar="PROGRAM.py", help="a Python file with a function init")
+    rest = parser.add_argument("args", metavar="ARGS", nargs=argparse.REMAINDER, help="arguments of init, as strings")
+    rest.required = False  # or argparse lists it as missing
+
+
+def seconds(text: str) -> float:
+    """The type of an option."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < 1e9:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
+    return number
+
+
+def kernel_options(options: argparse.Namespace) -> dict[str, Any]:
+    """What `add_program()` asked for, for `lkl_start_kernel()`."""
+    return {
+        "on_oops": options.on_oops,
+        "watchdog_s": options.watchdog or None,
+        "loglevel": options.loglevel,
+    }

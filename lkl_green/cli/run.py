@@ -1,0 +1,164 @@
+"""`lkl-green run`: a program on a kernel of its own."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import ExitStack, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from lkl_green import Kernel, format_trace, lkl_start_kernel
+from lkl_green.cli.options import STATUS_FAILED, STATUS_USAGE, add_command, add_program, complain, kernel_options
+from lkl_green.compare.program import explain_failure, load_program
+from lkl_green.errors import LklError
+from lkl_green.kernel.tracepoint import Accounting
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
+
+    from lkl_green.kernel.tracepoint import TraceRecord
+
+_RUN = """\
+Boot a kernel on the program's init(*ARGS) and run it until init returns. ARGS are passed as strings.
+The exit status is what init returns, if that is a number from 0 to 255, else 0; 1 if the kernel panics or deadlocks;
+2 if the program cannot be loaded; 130 after Ctrl-C.
+"""
+
+_RUN_EXAMPLE = """\
+example:
+  lkl-green run --clock virtual --stats examples/02_producer_consumer.py
+"""
+
+
+def add(commands: Any) -> None:
+    """The command and its options."""
+    run = add_command(commands, "run", "run a program on a kernel of its own", _RUN, _RUN_EXAMPLE)
+    run.set_defaults(command=_run)
+    run.add_argument(
+        "--host",
+        choices=("greenlet", "thread"),
+        default="greenlet",
+        help="a kernel thread is a greenlet or an OS thread",
+    )
+    run.add_argument(
+        "--switch",
+        choices=("direct", "semaphore"),
+        help="how one kernel thread hands over to the next: greenlet.switch(), the default for greenlets, or LKL's "
+        "semaphores, the default for OS threads",
+    )
+    run.add_argument(
+        "--threads",
+        action="store_true",
+        help="run an ordinary script that uses threading: its threads are kernel threads, a deadlock is told with who "
+        "holds what; the clock is virtual unless --clock says otherwise",
+    )
+    run.add_argument(
+        "--clock",
+        choices=("monotonic", "virtual"),
+        help="real time, the default, or time that jumps to the next timer when nothing else is left to do",
+    )
+    run.add_argument("--trace", metavar="FILE", help="write what the kernel did as ftrace text; - is stdout")
+    run.add_argument("--stats", action="store_true", help="count switches, wake-ups, interrupts and time; to stderr")
+    add_program(run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.host == "thread" and options.switch == "direct":
+        return complain(
+            "--switch direct is greenlet.switch() and needs --host greenlet; OS threads use --switch semaphore",
+            STATUS_USAGE,
+        )
+    with ExitStack() as stack:
+        init, args = _program(options, stack)
+        try:
+            trace_file = stack.enter_context(_open_trace(options.trace))
+        except OSError as error:
+            return complain(f"--trace {options.trace}: {error.strerror}", STATUS_USAGE)
+        kernel = lkl_start_kernel(
+            init,
+            *args,
+            host=options.host,
+            switch=options.switch,
+            clock=options.clock or ("virtual" if options.threads else "monotonic"),
+            trace=trace_file is not None,
+            **kernel_options(options),
+        )
+        _observe(kernel, trace_file, options.stats, stack)
+        if options.threads:
+            return _run_script(kernel, stack)
+        return _run_to_power_off(kernel)
+
+
+def _program(options: argparse.Namespace, stack: ExitStack) -> tuple[Callable[..., Any], Sequence[str]]:
+    """What pid 1 is to run, and its arguments."""
+    if not options.threads:
+        return stack.enter_context(load_program(options.program, *options.args)), options.args
+    from lkl_green.testing.threads import as_main
+    from lkl_green.testing.threads.script import load_script
+
+    return as_main(load_script(options.program, options.args)), ()
+
+
+def _run_script(kernel: Kernel, stack: ExitStack) -> int:
+    """Run a script that may end with SystemExit, as scripts do."""
+    from lkl_green.testing.threads import green_threads
+
+    stack.enter_context(green_threads(kernel))
+    try:
+        return _run_to_power_off(kernel)
+    except SystemExit as exit:
+        if exit.code is None or isinstance(exit.code, int):
+            return exit.code or 0
+        return complain(str(exit.code), STATUS_FAILED)
+
+
+def _observe(kernel: Kernel, trace_file: TextIO | None, stats: bool, stack: ExitStack) -> None:
+    """Trace and count, and write it down when the stack is left, however the run ends."""
+    if trace_file is not None:
+        stack.callback(_write_trace, kernel, trace_file, kernel.trace_stop())
+    if trace_file is not None or stats:
+        trace = kernel.trace_start(0 if trace_file is None else None, accounting=stats)
+        if isinstance(trace, Accounting):
+            stack.callback(_write_statistics, kernel, trace, time.perf_counter())
+
+
+def _open_trace(name: str | None) -> AbstractContextManager[TextIO | None]:
+    if name is None:
+        return nullcontext(None)
+    return nullcontext(sys.stdout) if name == "-" else Path(name).open("w", encoding="utf-8")
+
+
+def _run_to_power_off(kernel: Kernel) -> int:
+    try:
+        result = kernel.run()
+    except LklError as error:
+        if isinstance(error.__cause__, BrokenPipeError):
+            raise error.__cause__
+        return complain(explain_failure(error), STATUS_FAILED)
+    if type(result) is not int:
+        return 0
+    if not 0 <= result <= 255:
+        return complain(f"init returned {result}, which is no exit status; those are 0 to 255", STATUS_FAILED)
+    return result
+
+
+def _write_trace(kernel: Kernel, file: TextIO, booted: list[TraceRecord]) -> None:
+    """The end of --trace; `booted` is what was traced before accounting could begin."""
+    file.write(format_trace(booted + kernel.trace_stop()))
+
+
+def _write_statistics(kernel: Kernel, accounting: Accounting, started_s: float) -> None:
+    """The end of --stats."""
+    elapsed_s = time.perf_counter() - started_s
+    total = kernel.statistics()
+    counts = f"{total.switches} switches, {accounting.wakeups} wakeups, {total.irqs} irqs"
+    times = f"{total.time_ns / 1e9:.6f} s on the kernel's clock, {elapsed_s:.6f} s elapsed"
+    lines = [f"{counts}; {times}", f"{'PID':>7} {'SWITCHES':>9} {'RUNTIME ms':>12}  COMM"]
+    for pid in sorted(accounting.switches):
+        runtime_ms = accounting.runtime_ns[pid] / 1e6
+        lines.append(f"{pid:>7} {accounting.switches[pid]:>9} {runtime_ms:>12.3f}  {accounting.comms[pid]}")
+    sys.stdout.flush()
+    sys.stderr.write("\n".join(lines) + "\n")
