@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from benchmarks.rows import creation, echo, handoff, idle, interrupts, memory, scale, switching, syscalls, timers
+from benchmarks.rows import (
+    creation,
+    echo,
+    embed,
+    exploring,
+    handoff,
+    idle,
+    interrupts,
+    memory,
+    scale,
+    switching,
+    syscalls,
+    timers,
+)
 
-TOPICS = (switching, handoff, creation, syscalls, interrupts, timers, idle, memory, scale, echo)
+TOPICS = (switching, handoff, creation, syscalls, interrupts, timers, idle, memory, scale, embed, echo, exploring)
 ROWS = {row.key: row for topic in TOPICS for row in topic.ROWS}

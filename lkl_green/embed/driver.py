@@ -117,7 +117,7 @@ class Driver:
         self._pace = pace
         self._fail = fail
         self._alarm = backend.new_alarm()
-        self._doorbell = Doorbell(kernel.host, partial(backend.call_threadsafe, self._alarm.wake), self._loop_has_gone)
+        self._doorbell = Doorbell(kernel.host, partial(backend.call_threadsafe, self._heard), self._loop_has_gone)
         self._status = RunStatus(RunReason.BUDGET, None)
         self._sleeps = False
         self._deadline_ns: int | None = None
@@ -240,6 +240,11 @@ class Driver:
     def wake(self) -> None:
         """The kernel has something to do; on the loop's OS thread."""
         self._alarm.wake()
+
+    def _heard(self) -> None:
+        """Somebody has rung; in a callback of the loop, because waking the driver's task takes another turn of it."""
+        if not self.has_ended():
+            self.go_on(self.is_idle())
 
     def go_on(self, was_idle: bool) -> None:
         """The kernel was given something to do: do it here if it `was_idle`, else in its turn."""

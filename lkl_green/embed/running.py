@@ -44,8 +44,8 @@ async def running(
 
     Args:
         kernel: started in this OS thread, and run by nobody else meanwhile.
-        budget_ns: how long a slice of the kernel may take before the loop's other tasks run; adapted if left out, to
-            between a quarter of a millisecond and one.
+        budget_ns: how long a slice of the kernel may take before the loop's other tasks run; if left out, adapted to
+            some hundred microseconds.
         max_switches: how many scheduling points a slice may have; adapted to the time budget if left out.
         halt_timeout_s: how long kernel threads, and what they await, may take to end.
         slow_slice_s: report slices that keep the loop waiting for longer than this, in `slow_slices` and as a kernel

@@ -35,7 +35,8 @@ def of_asyncio() -> Callable[[], Any]:
     current_task = asyncio.current_task
 
     def innermost() -> Any:
-        state = states.get(current_task())
+        task = current_task()
+        state = None if task is None else states.get(task)
         return None if state is None else state.cancel_scope
 
     return innermost
