@@ -47,7 +47,7 @@ class KernelColumn:
         return self.configuration.name
 
     def has(self, row: str) -> bool:
-        return True
+        return not ROWS[row].only or self.name in ROWS[row].only
 
     def count(self, row: Row, quick: bool) -> int:
         has_os_threads = self.configuration.has_os_threads

@@ -30,6 +30,7 @@ class Row:
         target_text: how the target is shown, where it is no ratio to the raw switch.
         alone: whether it runs once, in a process of its own.
         whole: whether everybody does all of n.
+        only: the configurations in which it makes sense; all if empty.
         full_only: whether --quick leaves it out.
     """
 
@@ -45,6 +46,7 @@ class Row:
     alone: bool = False
     full_only: bool = False
     whole: bool = False
+    only: tuple[str, ...] = ()
 
     def count(self, share: int = 1, *, has_os_threads: bool = False, quick: bool = False) -> int:
         """How often to do it for somebody who does a `share`-th of it."""
