@@ -1,11 +1,12 @@
 """CPython's own tests of threads, run as programs of a kernel: which, how, and what came of them.
 
-python tests/testing/threads/conformance.py --write     brings this interpreter's column of the table up to date
+python tests/testing/threads/tests_of_cpython.py --write     brings this interpreter's column of the table up to date
 """
 
 from __future__ import annotations
 
 import importlib
+import json
 import re
 import sys
 import time
@@ -111,6 +112,17 @@ def run_module(module: str) -> Outcomes:
     return outcomes
 
 
+def run_all() -> dict[str, Outcomes | None]:
+    """All modules; None for one that the interpreter was installed without."""
+    found: dict[str, Outcomes | None] = {}
+    for module in MODULES:
+        try:
+            found[module] = run_module(module)
+        except ModuleNotFoundError:
+            found[module] = None
+    return found
+
+
 def _note(outcomes: Outcomes, name: str, result: unittest.TestResult, error: str) -> None:
     if result.skipped:
         outcomes.skipped[name] = "skips itself"
@@ -145,10 +157,6 @@ def run_test(test: unittest.TestCase) -> tuple[unittest.TestResult, str]:
 # -- the page
 
 
-def row_of(module: str) -> str:
-    return f"| `{module}` | {MODULES[module]} |"
-
-
 def table_cell(module: str, version: str = VERSION) -> str:
     """What the page says about a module in this version; empty if it says nothing."""
     lines = PAGE.read_text(encoding="utf-8").splitlines()
@@ -167,11 +175,8 @@ def write_column() -> None:
     header = next(number for number, line in enumerate(lines) if line.startswith("| module |"))
     columns = [cell.strip() for cell in lines[header].split("|")]
     column = columns.index(VERSION)
-    for module in MODULES:
-        try:
-            cell = str(run_module(module))
-        except ImportError:
-            cell = "not installed"
+    for module, outcomes in run_all().items():
+        cell = "not installed" if outcomes is None else str(outcomes)
         number = next(number for number, line in enumerate(lines) if line.startswith(f"| `{module}` |"))
         cells = lines[number].split("|")
         cells[column] = f" {cell} "
@@ -184,12 +189,6 @@ if __name__ == "__main__":
     if sys.argv[1:] == ["--write"]:
         write_column()
     else:
-        for module in sys.argv[1:] or MODULES:
-            try:
-                found = run_module(module)
-            except ImportError as error:
-                print(module, "not installed:", error)
-                continue
-            print(module, found)
-            for name, error in found.failed.items():
-                print("  FAILED", name, error)
+        found = run_all()
+        print()
+        print(json.dumps({module: outcomes and outcomes._asdict() for module, outcomes in found.items()}))

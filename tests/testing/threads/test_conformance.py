@@ -1,0 +1,56 @@
+"""CPython's own tests of threads pass in kernel threads, and the page says so."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from tests_of_cpython import MODULES, PAGE, ROOT, RULES, VERSION, table_cell
+
+
+@pytest.fixture(scope="module")
+def outcomes() -> dict[str, Any]:
+    """What came of all of them, in an interpreter of their own: some look at warnings, logs, or the heap."""
+    script = ROOT / "tests" / "testing" / "threads" / "tests_of_cpython.py"
+    done = subprocess.run(
+        [sys.executable, str(script), "--json"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return told
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_the_interpreters_own_tests_pass(module: str, outcomes: dict[str, Any]) -> None:
+    outcome = outcomes[module]
+    if outcome is None:
+        assert importlib.util.find_spec(module.rpartition(".")[0]) is None or not importlib.util.find_spec(module)
+        pytest.skip(f"this interpreter was installed without {module}")
+    assert not outcome["failed"], "\n".join(f"{name}: {error}" for name, error in outcome["failed"].items())
+    assert outcome["passed"]
+    said = table_cell(module)
+    if said:  # the page has a column for this very version
+        is_so = f"{len(outcome['passed'])} passed, {len(outcome['skipped'])} skipped"
+        assert said == is_so, f"docs/{PAGE.name} is out of date for {VERSION}"
+
+
+def test_the_page_gives_the_reason_of_each_rule() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    for _, reason in RULES:
+        assert f"| {reason} |" in text, reason
+
+
+def test_the_page_has_a_row_for_each_module() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    for module, what in MODULES.items():
+        assert f"| `{module}` | {what} |" in text
