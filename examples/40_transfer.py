@@ -10,6 +10,8 @@ import time
 
 
 class Account:
+    """Money, and a lock to change it under."""
+
     def __init__(self, balance):
         self.lock = threading.Lock()
         self.balance = balance
