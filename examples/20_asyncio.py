@@ -7,7 +7,7 @@
     hash in order                             worker/N: to_host_thread(pread) ---> OS thread of the loop's pool
 
 The workers are straight-line code that sleeps: in `to_host_thread()` until an OS thread has read the block, in `put()`
-while the fifo is full. The loop runs on meanwhile, which a ticking task proves. Nothing but `main()` knows that the loop
+while the fifo is full. The loop runs on meanwhile, which a ticking task proves. Only `main()` knows that the loop
 is asyncio's; example 21 runs it on trio.
 """
 

@@ -19,11 +19,14 @@ import selectors
 import sys
 import threading
 import time
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from lkl_green import lkl_start_kernel
 from lkl_green.embed import Guest
 from lkl_green.linux import Completion, current_kernel, msleep, request_irq
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class StandIn:
