@@ -13,12 +13,11 @@ from __future__ import annotations
 import copy
 import os
 import pickle
-import threading
+import sys
 import time
 from collections import deque
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lkl_green.errors import NotParallel
@@ -144,17 +143,14 @@ def _pool(plan: Plan, jobs: int, executor: Executor | None) -> Pool:
 
 
 def _may_fork(plan: Plan) -> bool:
-    """Whether workers are forked. A fork copies one thread, and whatever locks the others hold."""
-    if _threads_here() == 1:
+    """Whether workers are forked. A fork copies one thread, and whatever locks the others hold.
+
+    Threads that run no Python, such as faulthandler's, do not count: they hold no lock that a worker will want.
+    """
+    if len(sys._current_frames()) == 1:
         return True
     _check_travels(plan, "this process has other threads, so that its workers cannot be forked. ")
     return False
-
-
-def _threads_here() -> int:
-    """How many threads this process has, including those that Python has not started, where that is to be known."""
-    tasks = Path("/proc/self/task")
-    return sum(1 for _ in tasks.iterdir()) if tasks.is_dir() else threading.active_count()
 
 
 def _check_travels(plan: Plan, why: str = "") -> None:

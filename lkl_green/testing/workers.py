@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import warnings
 from collections import deque
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
@@ -56,7 +57,9 @@ class Workers:
         for number in range(jobs):
             ours, theirs = context.Pipe()
             process = context.Process(target=_work, args=(plan, theirs), name=f"schedules-{number}", daemon=True)
-            process.start()
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
+                process.start()  # from Python 3.12 on it warns of threads that run no Python, too
             theirs.close()
             self._processes[ours] = process
             self._orders[ours] = deque()
