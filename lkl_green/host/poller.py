@@ -45,6 +45,8 @@ POLLRDHUP = 0x2000
 # How many events one system call may bring: more are there at the next.
 MAX_EVENTS = 1024
 
+FD_SETSIZE = 1024  # select() knows no higher descriptors
+
 # Longer waits are cut: select.epoll takes seconds as a C int of milliseconds.
 LONGEST_S = 86_400.0
 
@@ -163,21 +165,23 @@ class Poller(ABC):
         return bool(self.ready)
 
     def look(self) -> bool:
-        """Collect without waiting; whether `ready` holds something. For a kernel that looks at everything anyway."""
+        """Collect without waiting; whether the doorbell was heard or `ready` holds something."""
         if not self.ready:
             self._collect(0)
-        if self._rung:
-            self._hear()
-        return bool(self.ready)
+        return (self._rung and self._hear()) or bool(self.ready)
 
     def dispatch(self) -> None:
-        """Call the callbacks of what was collected."""
-        ready, self.ready = self.ready, []
+        """Call the callbacks of what was collected. If one raises, the others are left for the next time."""
+        ready, self.ready = iter(self.ready), []
         watched = self.watched
-        for fd, events in ready:
-            callback = watched.get(fd)
-            if callback is not None:  # it may have been unregistered since
-                callback(events)
+        try:
+            for fd, events in ready:
+                callback = watched.get(fd)
+                if callback is not None:  # it may have been unregistered since
+                    callback(events)
+        except BaseException:
+            self.ready[:0] = ready
+            raise
 
     def poll(self, timeout_ns: int | None) -> bool:
         """`wait()` and `dispatch()`; whether anything happened."""
@@ -243,6 +247,7 @@ class EpollPoller(Poller):
             raise
         self._epoll.register(self._bell, select.EPOLLIN | select.EPOLLET)
         self.closed = False
+        self._is_selectable = self._epoll.fileno() < FD_SETSIZE
         self._everything = select.EPOLLIN | select.EPOLLOUT | select.EPOLLPRI | select.EPOLLRDHUP | select.EPOLLET
 
     def fileno(self) -> int:
@@ -266,7 +271,10 @@ class EpollPoller(Poller):
                 raise
 
     def _collect(self, timeout_s: float | None) -> None:
-        # epoll_wait() may return up to a millisecond early or late; the caller looks at the clock.
+        if timeout_s and self._is_selectable:
+            # epoll_wait() counts in milliseconds and a timer would be late by half of one; select() in microseconds.
+            select.select((self._epoll,), (), (), timeout_s)
+            timeout_s = 0
         self.ready.extend(chain.from_iterable(map(self._epoll.poll, (timeout_s,), (MAX_EVENTS,))))
 
     def _ring(self) -> None:

@@ -85,14 +85,17 @@ class Readiness:
         self.expected.add(fd)
 
     def look(self) -> bool:
-        """Take in what is ready now, without waiting; whether an interrupt was raised for it."""
+        """Take in what is ready now, without waiting; whether anything has come.
+
+        That may be the doorbell, which then does not ring again: whoever is about to sleep must not.
+        """
         poller = self._host.made_poller
         if poller is None or not poller.look():
             return False
-        if not self._line:
+        if self._line and poller.ready:
+            self._irq.raise_local(self._line)
+        else:
             poller.ready.clear()  # of descriptors that have been given up since
-            return False
-        self._irq.raise_local(self._line)
         return True
 
     def _interrupt(self, irq: int) -> None:

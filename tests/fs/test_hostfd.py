@@ -543,3 +543,13 @@ def test_a_kernel_without_descriptors_has_no_poller(configuration):
     with lkl_start_kernel(lambda: msleep(1), clock="virtual", loglevel=0, **configuration) as kernel:
         kernel.run()
         assert kernel.host.made_poller is None
+
+
+def test_a_doorbell_that_idle_finds_while_it_looks_at_descriptors_is_not_lost(boot, pipe):
+    """Under a virtual clock idle looks before it decides; what it hears then must keep it from sleeping."""
+    kernel = boot()
+    with host_fd(pipe[0], kernel=kernel) as file:
+        file.poll()
+        status = kernel.lkl_run()
+        kernel.host.idle_wake()
+        kernel.pause(status)

@@ -233,3 +233,26 @@ def test_no_number_left(process):
             return sys._call(NR_accept, server, None)
 
     assert process(main) > 0
+
+
+def test_the_application_and_other_os_threads_make_the_calls(boot, log):
+    """No kernel thread at all: each OS thread has a task of its own in the kernel."""
+    kernel = boot()
+    sys = kernel.sys
+    server = listening(sys)
+    address = sys.getsockname(server)
+    in_thread(ask, address, log)
+    connection, _ = sys.accept(server)
+    while data := sys.recv(connection, 100):
+        sys.send(connection, data)
+
+    def foreign():
+        try:
+            log.append(kernel.sys.recv(connection, 100))
+        finally:
+            kernel.lkl_sys_halt()
+
+    in_thread(foreign)
+    while not kernel.halted:
+        kernel.pause(kernel.lkl_run())
+    assert b"" in log

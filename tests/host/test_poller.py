@@ -399,3 +399,24 @@ def test_a_halted_kernel_has_closed_its_poller(configuration):
     kernel.lkl_sys_halt()
     assert poller.closed
     assert descriptors() == before
+
+
+def test_a_callback_that_raises_leaves_the_others_for_the_next_time(poller, log):
+    pairs = [socket.socketpair() for _ in range(3)]
+
+    def callback(events):
+        log.append(events)
+        if len(log) == 2:
+            raise ValueError
+
+    for ours, _ in pairs:
+        poller.register(ours.fileno(), callback)
+    poller.wait(SECOND)
+    with pytest.raises(ValueError, match=r"^$"):
+        poller.dispatch()
+    poller.dispatch()
+    assert len(log) == 3
+    for ours, theirs in pairs:
+        poller.unregister(ours.fileno())
+        ours.close()
+        theirs.close()
