@@ -108,4 +108,5 @@ def test_old_release_fails_and_fixed_release_passes(package: str, tmp_path: Path
     assert f"{package} {bug.old}: {bug.test}" in done.stdout
     assert "1 preemption and" in done.stdout
     assert done.stdout.count(f": {bug.verdict}\n") == 2, "both files replay"
-    assert f"{package} {bug.fixed}: passed, 500 schedules" in done.stdout
+    assert f"{package} {bug.fixed}: {bug.test}\n  pos: passed, 500 schedules" in done.stdout
+    assert "preemption-bound:3: exhausted within 3 preemptions" in done.stdout
