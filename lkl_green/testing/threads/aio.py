@@ -59,20 +59,18 @@ class KernelSelector(native_default_selector):  # type: ignore[misc]
         kernel = running_here.kernel
         if kernel is None:
             return _native_select(self, timeout)
+        listener = kernel.sched.listener
+        if listener is not None:
+            listener("sleep", None)  # before the look: what becomes ready after it must find us asleep
         ready = _native_select(self, 0)
-        sched = kernel.sched
         if ready or (timeout is not None and timeout <= 0):
-            if sched.listener is not None:
-                sched.listener("sleep", None)
-            else:
+            if listener is None:
                 rest(kernel)
             return ready
         self._sleep(kernel, limit_ns(timeout))
         return _native_select(self, 0)
 
     def _sleep(self, kernel: Kernel, timeout_ns: int | None) -> None:
-        if kernel.sched.listener is not None:
-            kernel.sched.listener("sleep", None)
         if not kernel.clock.is_virtual:
             timeout_ns = _POLL_NS if timeout_ns is None else min(timeout_ns, _POLL_NS)
         waiters = _sleepers.setdefault(kernel, [])
