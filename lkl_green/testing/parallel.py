@@ -15,7 +15,6 @@ import os
 import pickle
 import sys
 import time
-from collections import deque
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -31,6 +30,9 @@ if TYPE_CHECKING:
     from lkl_green.testing.progress import Meter
 
 _POLL_S = 0.1
+
+# Handing out a chunk and taking it in should cost little beside running it.
+_BUSY_S = 0.05
 
 
 @dataclass
@@ -170,24 +172,37 @@ def _cannot_travel(test: object, error: BaseException) -> str:
 
 def _in_order(pool: Pool, schedules: int, meter: Meter, stop_on_failure: bool) -> Generator[Chunk]:
     """Hand out chunks, take them in, and pass them on by number."""
-    to_do = deque(range(0, schedules, CHUNK))
     left_s = meter.left_s()
     deadline_s = None if left_s is None else time.time() + left_s
     finished: dict[int, Chunk] = {}
-    running = run = following = 0
-    while to_do or running:
-        while to_do and running < pool.capacity:
-            first = to_do.popleft()
-            pool.submit(first, min(CHUNK, schedules - first), deadline_s)
+    next_first = running = run = following = 0
+    while next_first < schedules or running:
+        while next_first < schedules and running < pool.capacity:
+            size = _size(schedules - next_first, run / meter.elapsed_s() / pool.capacity, pool.capacity)
+            pool.submit(next_first, size, deadline_s)
+            next_first += size
             running += 1
         for chunk in pool.collect(_POLL_S):
             running -= 1
             run += chunk.schedules
             finished[chunk.first] = chunk
             if chunk.exhausted or chunk.cut_off or (chunk.failing and stop_on_failure):
-                to_do.clear()  # numbers only grow: nothing that has not begun can come before this one
+                schedules = next_first  # numbers only grow: nothing that has not begun can come before this one
         meter.advance(run)
         while following in finished:
             chunk = finished.pop(following)
-            following += CHUNK
+            following += chunk.count
             yield chunk
+
+
+def _size(left: int, rate: float, capacity: int) -> int:
+    """How many schedules to hand out at once: enough to be busy for a while, but leave some for everybody.
+
+    Args:
+        left: schedules that nobody has yet.
+        rate: schedules a second of one place in the pool.
+        capacity: how many places there are.
+    """
+    worth_it = int(rate * _BUSY_S)
+    share = left // (2 * capacity)
+    return min(max(min(worth_it, share) // CHUNK, 1) * CHUNK, left)

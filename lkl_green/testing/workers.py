@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import signal
 import warnings
@@ -112,6 +113,7 @@ class Workers:
 def _work(plan: ChunkRunner, orders: Connection) -> None:
     """The life of a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever started us, who ends us
+    gc.freeze()  # what was there before the fork stays shared
     with plan.open() as campaign:
         while True:
             try:

@@ -169,7 +169,7 @@ class BrokenExecutor(Executor):
 def test_an_executor_that_fails_makes_it_incomplete() -> None:
     report = explore(sharing.passes, executor=BrokenExecutor())
     assert report.outcome is Outcome.INCOMPLETE
-    assert report.reason == "the executor failed at schedules 0 to 63: RuntimeError: no workers"
+    assert report.reason == f"the executor failed at schedules 0 to {CHUNK - 1}: RuntimeError: no workers"
 
 
 @pytest.mark.parametrize(
