@@ -70,6 +70,7 @@ class Scheduler:
         post_switch: the next task has to look at who ran before it.
         trace: who is told of switches and wake-ups; None while nobody listens.
         listener: who is told of scheduling points; None while nobody listens.
+        notifiers: who is called in a task when it is switched to (Linux: preempt notifiers); may sleep.
     """
 
     __slots__ = (
@@ -86,6 +87,7 @@ class Scheduler:
         "leave",
         "listener",
         "misses",
+        "notifiers",
         "on_abandoned",
         "on_dead",
         "points",
@@ -110,6 +112,7 @@ class Scheduler:
         self.leave = False
         self.halting = False
         self.killing = 0
+        self.notifiers: dict[Task, Callable[[], None]] = {}
         self.post_switch = False
         self.trace: Tracepoints | None = None
         self.listener: Callable[[str, object], None] | None = None
@@ -346,13 +349,15 @@ class Scheduler:
 
     def finish_task_switch(self) -> None:
         """Clean up after the task that ran before; runs in the one that runs now (rules 44, 113)."""
-        self.post_switch = self.halting or self.killing > 0
+        self.post_switch = self.halting or self.killing > 0 or bool(self.notifiers)
         last = self.last
         if last.state == TASK_DEAD and last.killed <= KILLED_SLEEPS:  # the frames of one that was given up stay
             self.on_dead(last)
         current = self.current
         if current.killed and current.state == TASK_RUNNING and current is not self.swapper:
             self._raise_killed(current)
+        if current in self.notifiers:
+            self.notifiers[current]()
 
     def schedule_tail(self) -> None:
         """The first thing a newborn does (rules 77, 83, 112)."""
