@@ -32,7 +32,8 @@ import anyio
 import anyio.to_thread
 from greenlet import getcurrent
 
-from lkl_green.errors import AwaitCancelled, AwaitOutsideKernelThread, NotEmbedded, TaskKilled
+from lkl_green.embed.trampoline import Trampoline
+from lkl_green.errors import AwaitCancelled, AwaitOutsideKernelThread, NotEmbedded, TaskUnwind
 from lkl_green.kernel.current import running_here
 from lkl_green.kernel.task import TASK_KILLABLE, TASK_RUNNING
 
@@ -89,8 +90,23 @@ def to_host_thread(fn: Callable[..., T], *args: Any) -> T:
 
 
 def run_coroutine(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run the coroutine of a kernel thread whose function is `async def`."""
-    return await_(coroutine)
+    """Run the coroutine of a kernel thread whose function is `async def`.
+
+    Where kernel threads are OS threads the loop cannot be used from them: there all of it runs in the loop.
+    """
+    kernel, driver = _embedding_of_caller(coroutine)
+    if kernel.host.foreign_threads_run_kernel:
+        return await_(coroutine)
+    trampoline = Trampoline(driver, kernel.sched.current, coroutine)
+    request = Request(driver, kernel.sched.current, trampoline, None)
+    driver.outbox.append(request)
+    try:
+        result: T = trampoline.run()
+    except TaskUnwind:
+        request.abandoned = True
+        driver.outbox.append(request)
+        raise
+    return result
 
 
 def _embedding_of_caller(awaitable: Any) -> tuple[Kernel, Driver]:
@@ -316,4 +332,4 @@ class Companion:
         self._driver.wake()
 
 
-__all__ = ["Companion", "Request", "TaskKilled", "await_", "run_coroutine", "to_host_thread"]
+__all__ = ["Companion", "Request", "await_", "run_coroutine", "to_host_thread"]

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from lkl_green.embed.awaiting import Companion
     from lkl_green.embed.backend import Backend
     from lkl_green.embed.pace import Pace
+    from lkl_green.embed.trampoline import Trampoline
     from lkl_green.host.poller import Poller
     from lkl_green.kernel.kernel import Kernel
     from lkl_green.kernel.task import Task
@@ -69,6 +70,7 @@ class Driver:
         pending: calls and waits of the loop's tasks that the kernel works at.
         companions: tasks of the loop that await something for kernel threads.
         serving: the companion in whose task the slice runs that is under way.
+        stepping: the coroutine of a kernel thread for which the slice runs that is under way.
         error: what ended the kernel.
         can_await: whether kernel threads may use `await_()`.
         closing: the block is over; what is left is waiting for init.
@@ -98,6 +100,7 @@ class Driver:
         "pending",
         "serving",
         "slices",
+        "stepping",
         "workers",
     )
 
@@ -108,6 +111,7 @@ class Driver:
         self.pending: dict[Ending, None] = {}
         self.companions: dict[Companion, None] = {}
         self.serving: Companion | None = None
+        self.stepping: Trampoline | None = None
         self.workers = Workers(kernel)
         self.error: BaseException | None = None
         self.closing = False
@@ -188,7 +192,7 @@ class Driver:
             self.failed(error)
             self._deal_with_messages()
             return
-        if innermost() is not scope:
+        if innermost() is not scope and self.stepping is None:  # a coroutine's own scopes stay open while it awaits
             self.failed(scopes.left_open(kernel, innermost()))
             scopes.close(innermost, scope)
         if self.outbox:

@@ -1,0 +1,188 @@
+"""Kernel threads whose function is `async def`: their own steps run in the kernel, their awaits in the loop.
+
+    companion, a task of the loop            kernel thread
+    step: slice  ------------------------->  coroutine.send(): kernel functions, up to the next await
+    yield what it yielded, to the loop <---  sleep
+    step: slice, with the answer  -------->  coroutine.send(answer)
+
+A coroutine must be stepped inside the task that it awaits in: time-outs, cancel scopes and all of trio look at the
+current task. So whenever the thread runs code of its coroutine, it does so in a slice that runs in a step of its
+companion. If the coroutine itself sleeps in the kernel, that step ends; when the thread is woken, in whichever slice, a
+notifier of the scheduler sends it to sleep once more until the companion makes another step for it.
+
+A thread that is killed leaves its coroutine to the companion, which is cancelled and steps it to its end by itself.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from lkl_green.errors import TaskUnwind
+from lkl_green.kernel.task import TASK_KILLABLE, TASK_RUNNING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Generator
+
+    from lkl_green.embed.driver import Driver
+    from lkl_green.kernel.task import Task
+
+
+class Trampoline:
+    """One coroutine between its kernel thread and the loop; the companion awaits it.
+
+    Attributes:
+        over: the thread is done with the coroutine.
+    """
+
+    __slots__ = (
+        "_cancelled",
+        "_coroutine",
+        "_driver",
+        "_hopping",
+        "_stepped",
+        "_task",
+        "_turn",
+        "_waiter",
+        "_yielded",
+        "over",
+    )
+
+    def __init__(self, driver: Driver, task: Task, coroutine: Coroutine[Any, Any, Any]) -> None:
+        self._driver = driver
+        self._task = task
+        self._coroutine = coroutine
+        self._turn: tuple[Any, BaseException | None] | None = None
+        self._yielded: Any = None
+        self._stepped = False
+        self._hopping = False
+        self._waiter: Any = None
+        self._cancelled: BaseException | None = None
+        self.over = False
+
+    def __repr__(self) -> str:
+        return getattr(self._coroutine, "__qualname__", repr(self._coroutine))
+
+    # -- in the kernel thread
+
+    def run(self) -> Any:
+        """Step the coroutine to its end; its result. Raises what it raises."""
+        sched = self._driver.kernel.sched
+        sched.notifiers[self._task] = self._sched_in
+        sched.post_switch = True
+        try:
+            while True:
+                value, error = self._await_turn()
+                if error is None:
+                    self._yielded = self._coroutine.send(value)
+                else:
+                    self._yielded = self._coroutine.throw(error)
+                self._stepped = True
+        except StopIteration as stop:
+            return stop.value
+        finally:
+            del sched.notifiers[self._task]
+            self.over = True
+            self._driver.outbox.append(self)
+
+    def _await_turn(self) -> tuple[Any, BaseException | None]:
+        self._hop(lambda: self._turn is not None)
+        turn, self._turn = self._turn, None
+        assert turn is not None
+        return turn
+
+    def _sched_in(self) -> None:
+        """The thread was switched to, maybe in the middle of its coroutine, and maybe in a slice of somebody else."""
+        if not self._hopping:
+            self._hop(lambda: True)
+
+    def _hop(self, ready: Callable[[], bool]) -> None:
+        """Sleep until a step of the companion runs us."""
+        sched, task = self._driver.kernel.sched, self._task
+        self._hopping = True
+        try:
+            while not (ready() and self._driver.stepping is self):
+                if ready():
+                    self._driver.outbox.append(self)  # wakes the companion
+                task.state = TASK_KILLABLE
+                sched.schedule()
+        finally:
+            task.state = TASK_RUNNING
+            self._hopping = False
+
+    # -- in the loop
+
+    def in_loop(self) -> None:
+        """The thread wants a step of the companion, or has ended."""
+        if self._waiter is not None:
+            self._waiter.wake()
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        """What the companion does."""
+        value: Any = None
+        error: BaseException | None = None
+        while True:
+            yield from self._step(value, error)
+            if self.over:
+                return None
+            if self._cancelled is not None:
+                value, error, self._cancelled = None, self._cancelled, None
+                continue
+            try:
+                value, error = (yield self._yielded), None
+            except BaseException as raised:
+                if self.over:
+                    return (yield from _finish(self._coroutine, raised))
+                value, error = None, raised
+
+    def _step(self, value: Any, error: BaseException | None) -> Generator[Any, Any, None]:
+        driver, task = self._driver, self._task
+        self._turn, self._stepped = (value, error), False
+        while not self._stepped and not self.over:
+            if self._hopping:
+                driver.kernel.sched.wake_up_process(task)
+            self._waiter = driver.backend.new_waiter()
+            driver.stepping, outer = self, driver.stepping
+            driver.slice()
+            driver.stepping = outer
+            if self._stepped or self.over or driver.has_ended():
+                break
+            try:
+                yield from self._wait(task.state == TASK_RUNNING).__await__()
+            except driver.backend.cancelled as error:  # asyncio's own, which knows no shields
+                self._cancelled = error
+        self._waiter = None
+
+    async def _wait(self, runnable: bool) -> None:
+        """Let others run. A kernel thread that sleeps in the kernel hears of cancellation at its next await."""
+        with anyio.CancelScope(shield=True):
+            if runnable:  # the slice has ended before its turn came
+                await self._driver.backend.checkpoint()
+            else:
+                await self._waiter.wait()
+
+    def close(self) -> None:
+        """It was never begun."""
+        self._coroutine.close()
+
+    def send(self, _value: object) -> None:
+        """Looks like a coroutine, for whoever closes those that are never awaited."""
+        raise TypeError("await it")
+
+
+def _finish(coroutine: Coroutine[Any, Any, Any], error: BaseException) -> Generator[Any, Any, Any]:
+    """Step a coroutine without its thread, from `error` to its end."""
+    try:
+        yielded = coroutine.throw(error)
+        while True:
+            try:
+                value = yield yielded
+            except BaseException as raised:
+                yielded = coroutine.throw(raised)
+            else:
+                yielded = coroutine.send(value)
+    except StopIteration as stop:
+        return stop.value
+    except TaskUnwind:
+        return None
