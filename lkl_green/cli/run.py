@@ -96,10 +96,9 @@ def _program(options: argparse.Namespace, stack: ExitStack) -> tuple[Callable[..
     """What pid 1 is to run, and its arguments."""
     if not options.threads:
         return stack.enter_context(load_program(options.program, *options.args)), options.args
-    from lkl_green.testing.threads import as_main
     from lkl_green.testing.threads.script import load_script
 
-    return as_main(load_script(options.program, options.args)), ()
+    return load_script(options.program, options.args), ()
 
 
 def _run_script(kernel: Kernel, stack: ExitStack) -> int:

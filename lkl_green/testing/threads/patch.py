@@ -78,12 +78,14 @@ class Replacements:
             for owner, name, new in list(self._table()):
                 self._replace(owner, name, new)
             Rebinder(self._names, self._stand_in).walk()
+            futures_base.LOGGER.addFilter(_is_news)
         except BaseException:
             self.restore()
             raise
 
     def restore(self) -> None:
         """Put everything back."""
+        futures_base.LOGGER.removeFilter(_is_news)
         while self._undo:
             owner, name, old = self._undo.pop()
             if old is _ABSENT:
@@ -221,6 +223,12 @@ class Replacements:
 
 # Attributes with an original that stay: Thread and Condition use them for OS threads outside the kernel.
 _KEPT = {(threading, "_start_new_thread"), (threading, "_start_joinable_thread"), (threading, "_active_limbo_lock")}
+
+
+def _is_news(_record: Any) -> bool:
+    """A worker of a thread pool logs what ends it, the end of its kernel as well, which is no news."""
+    kernel = running_here.kernel
+    return kernel is None or not kernel.sched.current.killed
 
 
 def _is_free(lock: Any) -> bool:

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lkl_green.errors import ProgramError
+from lkl_green.testing.threads.program import as_main
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 
 def load_script(path: str, args: Sequence[str]) -> Callable[[], None]:
-    """A function that runs the file as `python path args` would: as `__main__`, with its directory on the path.
+    """A function that runs the file as `python path args` would: as `__main__`, up to the end of its last thread.
 
     Raises:
         ProgramError: there is no such file, or it is no Python.
@@ -40,7 +41,7 @@ def _run(code: types.CodeType, file: Path, args: Sequence[str]) -> None:
     sys.modules["__main__"] = module
     sys.path.insert(0, directory)
     try:
-        exec(code, module.__dict__)
+        as_main(exec)(code, module.__dict__)  # its threads may look at all this until the last one ends
     finally:
         sys.modules["__main__"] = outer
         sys.argv = argv
