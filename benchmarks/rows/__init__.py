@@ -14,8 +14,23 @@ from benchmarks.rows import (
     scale,
     switching,
     syscalls,
+    testing,
     timers,
 )
 
-TOPICS = (switching, handoff, creation, syscalls, interrupts, timers, idle, memory, scale, embed, echo, exploring)
+TOPICS = (
+    switching,
+    handoff,
+    creation,
+    syscalls,
+    interrupts,
+    timers,
+    idle,
+    memory,
+    scale,
+    embed,
+    echo,
+    exploring,
+    testing,
+)
 ROWS = {row.key: row for topic in TOPICS for row in topic.ROWS}
