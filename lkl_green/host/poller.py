@@ -45,6 +45,9 @@ POLLRDHUP = 0x2000
 # How many events one system call may bring: more are there at the next.
 MAX_EVENTS = 1024
 
+# Shorter waits are measured out more exactly, at the price of a system call more.
+NEAR_S = 0.05
+
 FD_SETSIZE = 1024  # select() knows no higher descriptors
 
 # Longer waits are cut: select.epoll takes seconds as a C int of milliseconds.
@@ -271,8 +274,8 @@ class EpollPoller(Poller):
                 raise
 
     def _collect(self, timeout_s: float | None) -> None:
-        if timeout_s and self._is_selectable:
-            # epoll_wait() counts in milliseconds and a timer would be late by half of one; select() in microseconds.
+        if timeout_s and timeout_s < NEAR_S and self._is_selectable:
+            # epoll_wait() counts in milliseconds: a timer soon would be late by half of one. select() in microseconds.
             select.select((self._epoll,), (), (), timeout_s)
             timeout_s = 0
         self.ready.extend(chain.from_iterable(map(self._epoll.poll, (timeout_s,), (MAX_EVENTS,))))
