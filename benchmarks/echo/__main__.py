@@ -20,7 +20,7 @@ STANDARD = "asyncio streams"
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.echo", description="TCP echo over loopback.")
-    parser.add_argument("--quick", action="store_true", help="two short rounds: less exact")
+    parser.add_argument("--quick", action="store_true", help="three short rounds: less exact")
     parser.add_argument("--connections", nargs="+", type=int, default=[1, 100, 1000], metavar="N")
     parser.add_argument("--servers", nargs="+", default=list(KINDS), choices=list(KINDS), metavar="NAME",
                         help=f"only these of: {', '.join(KINDS)}")  # fmt: skip
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     wanted = [kind for kind in KINDS if kind in options.servers or kind == STANDARD]
     servers = [kind for kind in wanted if not KINDS[kind][3] or find_spec(KINDS[kind][3])]
-    rounds, seconds = (2, 0.5) if options.quick else (5, 2.0)
+    rounds, seconds = (3, 1.0) if options.quick else (5, 2.0)
     results = {
         number: compare(servers, number, rounds, seconds, lambda text: print(text, file=sys.stderr, flush=True))
         for number in options.connections
