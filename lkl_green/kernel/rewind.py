@@ -50,6 +50,7 @@ class Rewind:
         sched.points = sched.misses = sched.idle_switches = 0
         sched.checkpoint = POLL_POINTS
         sched.leave = False
+        kernel.watchdog.rewinds += 1
         kernel.loop.rewind()
         kernel.timers.rewind()
         if kernel.printk.records or kernel.printk.tainted:

@@ -38,6 +38,9 @@ class Watchdog:
     Args:
         kernel: the kernel.
         period_ns: how long a task may run without a scheduling point, between one and two periods; None never starts.
+
+    Attributes:
+        rewinds: how often the counters that show progress were taken back.
     """
 
     def __init__(self, kernel: Kernel, period_ns: int | None) -> None:
@@ -46,13 +49,14 @@ class Watchdog:
         self._timer: HostTimer | None = None
         self._owner = get_ident()
         self._seen: tuple[int, ...] = ()
+        self.rewinds = 0
 
     def start(self) -> None:
         """Begin. Raises OSError(ENOMEM) if the host has no timer."""
         if self._period_ns is None:
             return
         host = self._kernel.host
-        self._timer = host.timer_alloc(self._look, None)
+        self._timer = host.timer_alloc(self._on_timer, None)
         if self._timer is None or host.timer_set_oneshot(self._timer, self._period_ns):
             self.stop()
             raise OSError(errno.ENOMEM, "the host gave no timer for the watchdog")
@@ -63,12 +67,16 @@ class Watchdog:
         if timer is not None:
             self._kernel.host.timer_free(timer)
 
-    def _look(self, _arg: object) -> None:
-        """In the host timer's thread, once a period."""
+    def look(self, period_ns: int) -> None:
+        """Once a period, in another OS thread than the kernel's: bark if there is no progress since the last look."""
         now = self._progress()
         if now == self._seen and self._is_busy():
-            self._bark()
+            self._bark(period_ns)
         self._seen = now
+
+    def _on_timer(self, _arg: object) -> None:
+        """In the host timer's thread."""
+        self.look(self._period_ns or 0)
         timer = self._timer
         if timer is not None:
             self._kernel.host.timer_set_oneshot(timer, self._period_ns or 0)
@@ -77,19 +85,19 @@ class Watchdog:
         """What changes as long as the kernel does anything but run one piece of code."""
         kernel = self._kernel
         sched = kernel.sched
-        return sched.points, sched.nr_switches, kernel.irq.nr_irqs, sum(kernel.softirq.counts.values())
+        return self.rewinds, sched.points, sched.nr_switches, kernel.irq.nr_irqs, sum(kernel.softirq.counts.values())
 
     def _is_busy(self) -> bool:
         sched = self._kernel.sched
         return sched.current is not sched.swapper or _in_interrupt(sched.current)
 
-    def _bark(self) -> None:
+    def _bark(self, period_ns: int) -> None:
         kernel = self._kernel
         task = kernel.sched.current
         ident = kernel.arch.os_thread_of(task) if task is not kernel.sched.swapper else self._owner
         frame = os_thread_frame(ident)
         where = kernel_code_line(frame)
-        seconds = (self._period_ns or 0) / 1e9
+        seconds = period_ns / 1e9
         handler = "an interrupt handler or callback on top of " if _in_interrupt(task) else ""
         message = (
             f"BUG: soft lockup - {handler}{task.comm}-{task.pid} has not reached a scheduling point for {seconds:g}s, "

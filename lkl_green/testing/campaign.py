@@ -14,12 +14,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from lkl_green.testing.detect.divergence import first_divergence
 from lkl_green.testing.policies import make_policy
 from lkl_green.testing.policies.replay import Replay, Trail
 from lkl_green.testing.recording import Recording
 from lkl_green.testing.report import Failure
 from lkl_green.testing.run import Run, Verdict
 from lkl_green.testing.schedule import Schedule
+from lkl_green.testing.source import traceback_of
 from lkl_green.testing.testbed import Testbed
 
 if TYPE_CHECKING:
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
 
 # A policy that learns begins anew whenever a schedule's number is a multiple of this.
 CHUNK = 64
+
+# The numbers of the schedules that are recorded as they are run; to record one takes as long as running some dozen.
+_INSPECTED = frozenset({0, 1, 7, 63, 511, 4095})
 
 
 def test_name(test: Callable[[], object]) -> str:
@@ -65,6 +70,7 @@ class Chunk:
         schedules, steps: how many were run, and the operations in them.
         failing: those that failed, in order.
         passed: the first that passed.
+        warnings: what the schedules that were recorded show though they passed.
         exhausted: whether the policy had no more; what it says to that is `bound`.
         cut_off: why it ended early; "" if it did not.
     """
@@ -75,6 +81,7 @@ class Chunk:
     steps: int = 0
     failing: list[Found] = field(default_factory=list)
     passed: Found | None = None
+    warnings: list[str] = field(default_factory=list)
     exhausted: bool = False
     bound: str = ""
     cut_off: str = ""
@@ -87,8 +94,12 @@ class Campaign:
         test: the test.
         policy: an object, or the name of one.
         seed: of the campaign.
-        options: of the `Testbed`, and `threads`: whether `threading` and its like are replaced by kernel threads.
+        options: of the `Testbed`, and `threads`: whether `threading` and its like are replaced by kernel threads, and
+            `lockdep`: whether a few schedules are recorded as they are run, for warnings.
         name: the test's, where the function does not know it.
+
+    Attributes:
+        warnings: what is wrong in schedules that passed, as far as they were recorded.
     """
 
     def __init__(
@@ -107,7 +118,9 @@ class Campaign:
         self._untaught = copy.deepcopy(self.policy) if self.policy.learns else None
         bed_options = dict(self.options)
         threads = bed_options.pop("threads", False)
+        self._inspects = bed_options.pop("lockdep", False)
         self.testbed = Testbed(**bed_options)
+        self.warnings: dict[str, None] = {}
         self._threads = ExitStack()
         if threads:
             from lkl_green.testing.threads.campaign import green_schedules
@@ -128,6 +141,11 @@ class Campaign:
             self.policy = copy.deepcopy(self._untaught)
         if not self.policy.begin(self.seed, number):
             return None
+        if self._inspects and number in _INSPECTED:
+            recording = Recording(self.policy, trace_capacity=0)
+            run = self.testbed.run(self.test, recording)
+            self.warnings.update(dict.fromkeys(recording.warnings))
+            return run
         return self.testbed.run(self.test, self.policy)
 
     def run_chunk(
@@ -147,6 +165,7 @@ class Campaign:
             advance: told before each schedule how many have been run; False ends the chunk there.
         """
         chunk = Chunk(first, count)
+        self.warnings.clear()
         for number in range(first, first + count):
             if advance is not None and not advance(number - first):
                 chunk.cut_off = "the time budget was used up"
@@ -162,6 +181,7 @@ class Campaign:
                     break
             elif chunk.passed is None:
                 chunk.passed = Found(number, run.trail, ending(run), self.policy.maker)
+        chunk.warnings = list(self.warnings)
         if not chunk.cut_off:
             chunk.cut_off = self.policy.left_out
             chunk.exhausted, chunk.bound = bool(self.policy.verdict), self.policy.verdict
@@ -175,17 +195,23 @@ class Campaign:
             passed: one that passed, to see whether it still does.
         """
         first = self.record(Trail(found.trail))
+        if first[0].verdict is Verdict.HUNG and ending(first[0]) == found.ending:
+            return self.failure(*first, found.number, found.policy)  # each run takes seconds
         second = self.record(Replay(first[1].decisions))
         for again, recording in (first, second):
             if ending(again) != found.ending:
-                _not_deterministic(again, found.ending)
-                return self.failure(again, recording, found.number, found.policy)
+                return self._differs(found, again, recording)
         if passed is not None:
             again, recording = self.record(Trail(passed.trail))
             if ending(again) != passed.ending:
-                _not_deterministic(again, passed.ending)
-                return self.failure(again, recording, found.number, found.policy)
+                return self._differs(passed, again, recording)
         return self.failure(*first, found.number, found.policy)
+
+    def _differs(self, found: Found, again: Run, recording: Recording) -> Failure:
+        """A schedule does not end as it did: say so, and where two runs of it part."""
+        other = self.record(Trail(found.trail))[1]
+        _not_deterministic(again, found.ending, first_divergence(recording.steps, other.steps))
+        return self.failure(again, recording, found.number, found.policy)
 
     def record(self, policy: Policy) -> tuple[Run, Recording]:
         """Run one schedule by `policy`, and write it down."""
@@ -206,8 +232,10 @@ class Campaign:
             number,
             self.options,
         )
-        trace = "" if error is None else "".join(traceback.format_exception(error))
-        return Failure(run.verdict, describe(error), trace, run.detail, schedule, recording.steps, number, error)
+        trace = "" if error is None else traceback_of(error)
+        failure = Failure(run.verdict, describe(error), trace, run.detail, schedule, recording.steps, number, error)
+        failure.trace = recording.trace
+        return failure
 
     def close(self) -> None:
         """Give the kernel back, and put back what was replaced."""
@@ -217,6 +245,8 @@ class Campaign:
 
 def ending(run: Run) -> str:
     """How a run ended, for comparison and for people."""
+    if run.verdict is Verdict.HUNG:
+        return "hung"  # at which line it was interrupted is chance
     return f"{run.verdict.value} {describe(run.error)}".strip()
 
 
@@ -225,11 +255,12 @@ def describe(error: BaseException | None) -> str:
     return "" if error is None else "".join(traceback.format_exception_only(error)).strip()
 
 
-def _not_deterministic(run: Run, once: str) -> None:
+def _not_deterministic(run: Run, once: str, divergence: str) -> None:
     again = ending(run)
+    detail = f"\n{run.detail}" if run.detail else ""
     run.verdict = Verdict.NONDETERMINISTIC
     run.detail = (
-        f"the same schedule ended once with {once!r} and once with {again!r}. {run.detail} Something that is no "
-        "scheduling decision differs from run to run: state that the test keeps, the real clock, random numbers that "
-        "are not from lkl_green.testing, the order of a set"
+        f"the same schedule ended once with {once!r} and once with {again!r}\n{divergence}{detail}\nSomething that is "
+        "no scheduling decision differs from run to run: state that the test keeps, the real clock, random numbers "
+        "that are not from lkl_green.testing, the order of a set"
     )

@@ -177,9 +177,15 @@ class Controller(KernelPolicy):
     def abort(self, verdict: Verdict, detail: str) -> NoReturn:
         """End the schedule from inside a task. Raises ScheduleAborted, which takes the task out of its frames."""
         self.run.verdict, self.run.detail = verdict, detail
-        self._sched.listener = None
-        self._kernel.power_off()
+        self.cut_off()
         raise ScheduleAborted(detail)
+
+    def cut_off(self) -> None:
+        """Take no further decisions, and halt the kernel as soon as the current task gives up the CPU."""
+        self._sched.listener = None
+        self._sched.trace = None
+        self._executes = None
+        self._kernel.power_off()
 
     # -- the kernel's side
 

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from lkl_green.testing.progress import Progress
     from lkl_green.testing.schedule import Schedule
 
+# Seconds. A task that computes for so long between two points can hardly be told from one that never ends.
+DEFAULT_WATCHDOG_S = 10.0
+
 
 def explore(
     test: Callable[[], object],
@@ -41,6 +44,8 @@ def explore(
     explore_irqs: bool = True,
     host_faults: bool = False,
     threads: bool = False,
+    lockdep: bool = True,
+    watchdog_s: float | None = DEFAULT_WATCHDOG_S,
     name: str = "",
 ) -> Report:
     """Run `test` under up to `schedules` schedules.
@@ -65,6 +70,9 @@ def explore(
         explore_irqs: let a triggered interrupt come at any later point.
         host_faults: let every host operation that can fail do so, as chance has it.
         threads: run `threading`, `queue`, thread pools and `time` of the test as kernel threads in virtual time.
+        lockdep: record a few schedules as they are run, to warn of locks that are taken in contradicting orders or left
+            held, though nothing failed of it.
+        watchdog_s: a schedule fails if a task of it runs for so long without a scheduling point; None: it may.
         name: what reports call the test.
 
     Returns:
@@ -83,6 +91,8 @@ def explore(
         "explore_irqs": explore_irqs,
         "host_faults": host_faults,
         "threads": threads,
+        "lockdep": lockdep,
+        "watchdog_s": watchdog_s,
     }
     policy = make_policy(policy)
     name = name or test_name(test)
@@ -132,6 +142,7 @@ def _merge(chunks: list[Chunk], campaign: Campaign, report: Report) -> None:
     report.schedules = sum(chunk.schedules for chunk in chunks)
     report.steps = sum(chunk.steps for chunk in chunks)
     passed = next((chunk.passed for chunk in chunks if chunk.passed is not None), None)
+    report.warnings = list(dict.fromkeys(warning for chunk in chunks for warning in chunk.warnings))
     report.failures = [campaign.examine(found, passed) for chunk in chunks for found in chunk.failing]
     cut_off = next((chunk.cut_off for chunk in chunks if chunk.cut_off), "")
     if report.failures:

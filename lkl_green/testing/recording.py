@@ -7,40 +7,31 @@ run once more, under a `Recording`.
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from lkl_green.kernel.current import current_kernel
 from lkl_green.testing.actor import RESUME, START
-from lkl_green.testing.names import Names
+from lkl_green.testing.detect.deadlock import describe_deadlock
+from lkl_green.testing.detect.evidence import Evidence
+from lkl_green.testing.detect.heldlocks import describe_held
+from lkl_green.testing.detect.spinning import describe_spinning
 from lkl_green.testing.policies.base import Policy
+from lkl_green.testing.run import Verdict
 from lkl_green.testing.schedule import Decision
 from lkl_green.testing.source import Where, innermost
+from lkl_green.testing.step import Step
+from lkl_green.trace.ftrace import format_trace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from lkl_green.kernel.kernel import Kernel
+    from lkl_green.kernel.tracepoint import Tracepoints
     from lkl_green.testing.actor import Actor
     from lkl_green.testing.run import Run
 
-
-class Step(NamedTuple):
-    """One operation that was done.
-
-    Attributes:
-        actor, op, obj: who did what to what.
-        where: the line in the test, or in what it tests, that does it; None if there is none.
-        decision: the number of the decision by which it was chosen; None if there was no other way.
-        preempts: the name of the task that could have gone on instead; "" if none.
-        time_ns: virtual time.
-    """
-
-    actor: str
-    op: str
-    obj: str
-    where: Where | None
-    decision: int | None
-    preempts: str
-    time_ns: int
+# Of trace events, so many are kept of a run that is not traced on purpose: they are for the end of a report.
+_TRACED = 100
 
 
 class Recording(Policy):
@@ -48,23 +39,33 @@ class Recording(Policy):
 
     Args:
         policy: the one that decides.
+        trace_capacity: how many of the last trace events are kept; None keeps all.
 
     Attributes:
         decisions: what it decided, by name.
         steps: everything that was done.
+        evidence: what the detectors look at.
+        warnings: what is wrong though the run passed: locks taken in contradicting orders, locks left held.
+        trace: the run's trace events, as ftrace prints them.
     """
 
     name = "recording"
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, trace_capacity: int | None = _TRACED) -> None:
         super().__init__()
         self._policy = policy
-        self._names = Names()
+        self.evidence = Evidence()
+        self._names = self.evidence.names
         self._where: dict[int, Where | None] = {}
         self._decision: int | None = None
         self._preempts = ""
         self.decisions: list[Decision] = []
         self.steps: list[Step] = []
+        self.evidence.steps = self.steps
+        self.warnings: list[str] = []
+        self.trace = ""
+        self._trace_capacity = trace_capacity
+        self._tracepoints: Tracepoints | None = None
 
     def begin(self, seed: int, number: int) -> bool:
         """The policy's; one recording serves one run."""
@@ -76,6 +77,7 @@ class Recording(Policy):
             self._locate(running)
         index = self._policy.pick(enabled, running)
         chosen = enabled[index]
+        self.evidence.enabled = [actor.name for actor in enabled]
         self._decision = len(self.decisions)
         self._preempts = "" if running is None or running is chosen else running.name
         self.decisions.append(Decision(chosen.name, chosen.kind, self._names.object(chosen.obj)))
@@ -92,9 +94,17 @@ class Recording(Policy):
     def executes(self, actor: Actor) -> None:
         """An operation is about to be done."""
         self._policy.executes(actor)
-        if actor.task is current_kernel().sched.current and actor.kind not in (START, RESUME):
+        if self._tracepoints is None:
+            self._tracepoints = current_kernel().trace_start(self._trace_capacity)
+        own = actor.obj is not None or actor.kind not in (START, RESUME)  # a thread may start another thread
+        if own and actor.task is current_kernel().sched.current:
             self._locate(actor)
-        self._step(actor, actor.kind, self._names.object(actor.obj), self._where.get(id(actor)))
+        name, where = self._names.object(actor.obj), self._where.get(id(actor))
+        task = actor.task
+        if task is not None:
+            self.evidence.tasks[task] = actor.name
+            self.evidence.locks.announce(actor.name, task, actor.kind, actor.obj, name, where)
+        self._step(actor, actor.kind, name, where)
 
     def _step(self, actor: Actor, op: str, obj: str, where: Where | None) -> None:
         now = current_kernel().clock.peek_ns()
@@ -105,6 +115,20 @@ class Recording(Policy):
     def _locate(self, actor: Actor) -> None:
         """Where the running task is: the innermost frame that is not ours."""
         self._where[id(actor)] = innermost(sys._getframe(2))
+
+    def dissect(self, kernel: Kernel, run: Run) -> None:
+        """Let the detectors say what is wrong."""
+        if self._tracepoints is not None:
+            self.trace = format_trace(self._tracepoints.records)
+            kernel.trace_stop()
+        if run.verdict in (Verdict.DEADLOCK, Verdict.LEAKED):
+            run.detail = describe_deadlock(kernel, self.evidence)
+        elif run.verdict is Verdict.LIVELOCK:
+            run.detail += "\n" + describe_spinning(self.evidence)
+        elif run.verdict is Verdict.HELD:
+            run.detail = "\n".join(describe_held(self.evidence)) or run.detail
+        elif run.passed:
+            self.warnings = [*self.evidence.locks.inversions(), *describe_held(self.evidence)]
 
     def end(self, run: Run) -> None:
         """The policy's."""

@@ -7,12 +7,24 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lkl_green.errors import ScheduleFailed
+from lkl_green.testing.table import schedule_table
 
 if TYPE_CHECKING:
-    from lkl_green.testing.recording import Step
+    from collections.abc import Sequence
+
     from lkl_green.testing.run import Verdict
     from lkl_green.testing.schedule import Schedule
     from lkl_green.testing.shrink import Shrunk
+    from lkl_green.testing.step import Step
+
+# How long the parts of a report may be, in lines.
+_TRACEBACK_LINES = 12
+_DETAIL_LINES = 18
+_TRACE_LINES = 5
+_TABLE_LINES = 8
+
+# Trace lines begin with much that says little.
+_TRACE_MORE = 40
 
 
 class Outcome(enum.Enum):
@@ -31,13 +43,17 @@ class Failure:
     Attributes:
         verdict: what is wrong.
         error: the exception's text, or what else happened; empty for verdicts that say it all.
-        traceback: of the exception.
+        traceback: of the exception, without frames of this package.
         detail: for people: who waits for what, which limit was hit.
         schedule: how to run it again.
         steps: every operation of the run.
         number: which schedule of the campaign it was, from 0.
         exception: what left the test or one of its tasks, in this process; None if nothing did.
         shrunk: how the schedule was made simpler; None if it was not.
+        contrast: where the nearest schedule that passes goes another way; "" if none was looked for or found.
+        trace: the last events of the run, as ftrace prints them.
+        trace_file: where all of them were written; "" if they were not.
+        how_to_replay: the command that runs the schedule again; whoever knows it fills it in.
     """
 
     verdict: Verdict
@@ -49,10 +65,52 @@ class Failure:
     number: int = 0
     exception: BaseException | None = field(default=None, repr=False, compare=False)
     shrunk: Shrunk | None = None
+    contrast: str = ""
+    trace: str = field(default="", repr=False)
+    trace_file: str = ""
+    how_to_replay: str = ""
 
     def headline(self) -> str:
         """In one line."""
-        return f"{self.verdict.value}: {self.error}" if self.error else self.verdict.value
+        error = self.error.partition("\n")[0]
+        return f"{self.verdict.value}: {error}" if error else self.verdict.value
+
+    def text(self, width: int = 100, max_lines: int = 60) -> str:
+        """All that helps to find the bug: what failed, the schedule as a table, what passes, how to run it again.
+
+        Args:
+            width: of the table, in characters.
+            max_lines: of the text. What is long is cut; the table gets what the rest leaves it.
+        """
+        head = [
+            self.headline()[:width],
+            *_cut(self.traceback.rstrip().splitlines(), _TRACEBACK_LINES),
+            *_cut(self.detail.splitlines(), _DETAIL_LINES),
+        ]
+        tail = self._where_from()
+        if self.contrast:
+            tail.append(self.contrast)
+        tail += [line[: width + _TRACE_MORE] for line in self._trace_lines()]
+        if self.how_to_replay:
+            tail += ["replay it with:", f"    {self.how_to_replay}"]
+        rows = max(max_lines - len(head) - len(tail) - 3, _TABLE_LINES)
+        table = schedule_table(self.steps, width, rows).splitlines() if self.steps else []
+        return "\n".join([*head, *([""] if table else []), *table, "", *tail])
+
+    def _where_from(self) -> list[str]:
+        schedule = self.schedule
+        lines = [f"schedule {self.number} of seed {schedule.seed}, policy {schedule.policy}"]
+        if self.shrunk is not None:
+            lines.append(str(self.shrunk))
+        return lines
+
+    def _trace_lines(self) -> list[str]:
+        if self.trace_file:
+            return [f"trace of the kernel: {self.trace_file}"]
+        events = [line for line in self.trace.splitlines() if not line.startswith("#")]
+        if not events:
+            return []
+        return ["the end of the kernel's trace:", *(event.strip() for event in events[-_TRACE_LINES:])]
 
 
 @dataclass
@@ -68,6 +126,7 @@ class Report:
         steps: operations in all of them.
         failures: at most one, unless the exploration was told to go on.
         elapsed_s: wall-clock time.
+        warnings: what looks wrong though no schedule failed of it: locks taken in contradicting orders, or left held.
     """
 
     test: str
@@ -79,6 +138,7 @@ class Report:
     steps: int = 0
     failures: list[Failure] = field(default_factory=list)
     elapsed_s: float = 0.0
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def passed(self) -> bool:
@@ -95,13 +155,26 @@ class Report:
         if not self.passed:
             raise ScheduleFailed(self.text(), self)
 
-    def text(self) -> str:
-        """For people."""
+    def text(self, width: int = 100) -> str:
+        """For people.
+
+        Args:
+            width: of tables, in characters.
+        """
         rate = f", {self.schedules / self.elapsed_s:.0f}/s" if self.elapsed_s > 0 else ""
         why = f" ({self.reason})" if self.reason else ""
         how = f"{self.schedules} schedules{rate}, policy {self.policy}, seed {self.seed}"
         lines = [f"{self.test}: {self.outcome.value}{why}: {how}"]
+        lines += [f"warning: {warning}" for warning in self.warnings]
         for failure in self.failures:
-            lines.append(f"schedule {failure.number}: {failure.headline()}")
-            lines.extend(text for text in (failure.detail, failure.traceback) if text)
+            lines += ["", failure.text(width)]
         return "\n".join(lines)
+
+
+def _cut(lines: Sequence[str], limit: int) -> list[str]:
+    """Lines, without those in the middle if there are too many: beginnings and ends say most."""
+    if len(lines) <= limit:
+        return list(lines)
+    begin = limit // 2
+    end = limit - begin - 1
+    return [*lines[:begin], f"    ... {len(lines) - begin - end} lines ...", *lines[len(lines) - end :]]

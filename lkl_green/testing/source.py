@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import concurrent.futures.thread
 import linecache
+import queue
+import threading
 import traceback
 from os.path import basename, dirname, join
 from typing import TYPE_CHECKING, NamedTuple
@@ -11,6 +14,9 @@ if TYPE_CHECKING:
     from types import FrameType
 
 PACKAGE = join(dirname(dirname(__file__)), "")
+
+# What stands between a program and the primitives it uses. A line of these says less than the line that called it.
+_BETWEEN = (threading.__file__, queue.__file__, concurrent.futures.thread.__file__)
 
 
 class Where(NamedTuple):
@@ -29,26 +35,33 @@ class Where(NamedTuple):
         return f"{basename(self.filename)}:{self.line}"
 
 
+def _is_known(filename: str) -> bool:
+    return not filename.startswith(PACKAGE) and filename not in _BETWEEN
+
+
 def innermost(frame: FrameType | None) -> Where | None:
-    """The innermost frame, from `frame` outwards, that is not ours."""
-    while frame is not None and frame.f_code.co_filename.startswith(PACKAGE):
-        if frame.f_code.co_name == "ret_from_fork":
-            return None  # below are the host thread's
+    """The innermost frame, from `frame` outwards, that is not ours, and not of `threading` if there is another."""
+    between = None
+    while frame is not None:
+        filename = frame.f_code.co_filename
+        if _is_known(filename):
+            return _where(frame)
+        if between is None and filename in _BETWEEN:
+            between = frame
         frame = frame.f_back
-    if frame is None:
-        return None
+    return None if between is None else _where(between)
+
+
+def _where(frame: FrameType) -> Where:
     return Where(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_qualname)
 
 
 def stack_of(frame: FrameType | None) -> list[Where]:
-    """The frames that are not ours, outermost first, as a suspended task's."""
+    """The frames of a suspended task that people know, outermost first."""
     found: list[Where] = []
-    while frame is not None:
-        code = frame.f_code
-        if code.co_name == "ret_from_fork":
-            break  # below are the host thread's
-        if not code.co_filename.startswith(PACKAGE):
-            found.append(Where(code.co_filename, frame.f_lineno, code.co_qualname))
+    while frame is not None and frame.f_code.co_name != "ret_from_fork":  # below are the host thread's
+        if _is_known(frame.f_code.co_filename):
+            found.append(_where(frame))
         frame = frame.f_back
     return found[::-1]
 

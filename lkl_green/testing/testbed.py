@@ -20,7 +20,10 @@ from lkl_green.kernel.loop import RunReason, RunUntil
 from lkl_green.kernel.rewind import Rewind
 from lkl_green.kernel.task import TASK_NOLOAD, TASK_RUNNING
 from lkl_green.testing.controller import Controller
+from lkl_green.testing.detect.ending import verdict_of
+from lkl_green.testing.detect.heldlocks import mutexes_left_held
 from lkl_green.testing.run import Run, Verdict
+from lkl_green.testing.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,6 +91,7 @@ class Testbed:
             raise ValueError(f"configuration={configuration!r}: use {', '.join(map(repr, _CONFIGURATIONS))}")
         self.configuration = "hosted" if host_faults and configuration == "direct" else configuration
         self._watchdog_s = watchdog_s
+        self._watch: Watch | None = None
         self._kernel: Kernel | None = None
         self._controller: Controller
         self._rewind: Rewind
@@ -105,6 +109,9 @@ class Testbed:
 
     def close(self) -> None:
         """Halt the kernel that is left."""
+        if self._watch is not None:
+            self._watch.stop()
+            self._watch = None
         if self._kernel is not None:
             self._discard(self._kernel)
 
@@ -123,7 +130,8 @@ class Testbed:
         try:
             self._run_to_the_end(kernel, controller)
         except KernelPanic as panic:
-            run.verdict, run.error = Verdict.FAILED, panic.__cause__ or panic
+            run.error = panic.__cause__ or panic
+            run.verdict = verdict_of(run.error)
         except ScheduleAborted:
             pass  # where the application's stack is the idle task's; the verdict is in the run
         finally:
@@ -133,6 +141,7 @@ class Testbed:
         policy.end(run)
         run.time_ns = kernel.clock.peek_ns()
         self._judge(run, kernel, main)
+        policy.dissect(kernel, run)
         if not self._rewind.rewind():
             self._discard(kernel)
         return run
@@ -146,11 +155,10 @@ class Testbed:
     def _fail(self, error: Exception) -> None:
         """An exception left the test: no more of this schedule, if there is more."""
         run, kernel = self._controller.run, self._kernel
-        run.verdict, run.error = Verdict.FAILED, error
+        run.verdict, run.error = verdict_of(error), error
         assert kernel is not None
         if len(kernel.pids.tasks) > self._base + 1:
-            kernel.sched.listener = None
-            kernel.power_off()
+            self._controller.cut_off()
 
     def _run_to_the_end(self, kernel: Kernel, controller: Controller) -> None:
         """The idle loop, in virtual time."""
@@ -167,17 +175,20 @@ class Testbed:
 
     def _judge(self, run: Run, kernel: Kernel, main: Task) -> None:
         """Nothing went wrong and nothing can happen: was that the end?"""
-        if not run.passed or len(kernel.pids.tasks) == self._base:
+        if not run.passed:
             return
-        stuck = [
-            task
-            for task in kernel.pids
-            if task.state != TASK_RUNNING and not task.state & TASK_NOLOAD and not task.exit_state
-        ]
-        if not stuck:
-            return
-        run.verdict = Verdict.LEAKED if main.exit_state else Verdict.DEADLOCK
-        run.detail = kernel.reports.deadlock("in this schedule")
+        if len(kernel.pids.tasks) != self._base and self._any_stuck(kernel):
+            run.verdict = Verdict.LEAKED if main.exit_state else Verdict.DEADLOCK
+        elif kernel.printk.tainted:
+            run.detail = mutexes_left_held(kernel)
+            if run.detail:
+                run.verdict = Verdict.HELD
+
+    def _any_stuck(self, kernel: Kernel) -> bool:
+        """Whether a task sleeps that is no service thread."""
+        return any(
+            task.state != TASK_RUNNING and not task.state & TASK_NOLOAD and not task.exit_state for task in kernel.pids
+        )
 
     # -- kernels
 
@@ -194,9 +205,10 @@ class Testbed:
             clock="virtual",
             policy=controller,
             name="test",
-            watchdog_s=self._watchdog_s,
             loglevel=0,
         )
+        if self._watchdog_s is not None and self._watch is None:
+            self._watch = Watch(self._watchdog_s, lambda: self._kernel)
         controller.connect(kernel, self.max_steps, explore_time=self.explore_time, explore_irqs=self.explore_irqs)
         kernel.lkl_run()
         self._kernel, self._controller = kernel, controller

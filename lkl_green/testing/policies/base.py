@@ -20,6 +20,7 @@ from lkl_green.kernel.current import current_kernel
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from lkl_green.kernel.kernel import Kernel
     from lkl_green.testing.actor import Actor
     from lkl_green.testing.run import Run, Verdict
 
@@ -101,6 +102,9 @@ class Policy(ABC):
 
     def end(self, run: Run) -> None:  # noqa: B027 - optional
         """The schedule has ended."""
+
+    def dissect(self, kernel: Kernel, run: Run) -> None:  # noqa: B027 - optional
+        """The schedule has ended with `run.verdict`, and its kernel still stands as it stopped."""
 
     def abort(self, verdict: Verdict, detail: str) -> NoReturn:
         """End the schedule here. Raises ScheduleAborted, which takes the running task out of its frames."""

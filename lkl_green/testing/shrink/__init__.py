@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from lkl_green.testing.campaign import Campaign, describe
 from lkl_green.testing.policies.replay import Replay, Trail
 from lkl_green.testing.run import Verdict
+from lkl_green.testing.shrink.contrast import contrast
 from lkl_green.testing.shrink.measured import Branch, Cost, Deviation, Following, Guided, Measured, Place
 from lkl_green.testing.shrink.search import Frontier
 from lkl_green.testing.source import raised_at
@@ -117,12 +118,15 @@ class Shrinker:
         self._best = _Best(before, run.trail, first.taken)
         self._reduce()
         minimal = self._search()
+        told = contrast(self._campaign, self._best.taken, self._max_steps())
         if self._best.cost == before:
+            self._failure.contrast = told
             return self._failure
         run, recording = self._campaign.record(Trail(self._best.trail))
         again = self._campaign.failure(run, recording, self._failure.number)
         again.schedule.policy = self._failure.schedule.policy
         elapsed_s = time.monotonic() - self._start_s
+        again.contrast = told
         again.shrunk = Shrunk(before, self._best.cost, self.runs, elapsed_s, minimal)
         return again
 

@@ -1,0 +1,28 @@
+"""Locks that are still held when everything has ended.
+
+A mutex has an owner who must release it, so that this is an error of the schedule (HELD). A lock of `threading` may be
+released by anybody, and some programs never release one they use as a signal: there it is a warning.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lkl_green.kernel.kernel import Kernel
+    from lkl_green.testing.detect.evidence import Evidence
+
+_WARNING = "mutexes held"
+
+
+def mutexes_left_held(kernel: Kernel) -> str:
+    """What the kernel warned of when a task ended; "" if it did not. Asked only where the kernel has warned at all."""
+    return "\n".join(record.text for record in kernel.printk.records if _WARNING in record.text)
+
+
+def describe_held(evidence: Evidence) -> list[str]:
+    """A line for each lock that is held."""
+    return [
+        f"{evidence.told(held.lock)} is held at the end: {who} took it at {held.where}"
+        for who, held in evidence.locks.held()
+    ]

@@ -1,0 +1,131 @@
+"""A schedule as a table: a column for each task, a row for each step, and the source line that does it.
+
+    step  main          a             b             source
+       1  start
+       2  join a                                    account.py:9    thread.join()
+       3                start
+       4                read balance                account.py:4    old = balance.value
+       5                ~             start
+       6                              read balance  account.py:4    old = balance.value
+
+A "~" stands where a task could have gone on and another one was let before it: a preemption. Long stretches of one task
+are told by their first and last steps. Where the columns would be too narrow the task's name stands in front instead.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lkl_green.testing.step import Step
+
+_CUT = "~"
+
+# Columns narrower than this say nothing; the source gets what is left, and at least so much.
+_NARROWEST = 9
+_WIDEST = 26
+_SOURCE = 24
+
+# Of a stretch of one task, so many steps are shown at its beginning and at its end.
+_STRETCH_BEGIN = 2
+_STRETCH_END = 2
+
+
+class _Row(NamedTuple):
+    """One step, or the steps that are left out."""
+
+    number: int
+    step: Step | None
+    hidden: int = 0
+
+
+def schedule_table(steps: Sequence[Step], width: int = 100, max_rows: int = 40) -> str:
+    """The table.
+
+    Args:
+        steps: of a recorded run.
+        width: of the text, in characters.
+        max_rows: of more, the last ones are shown: there it fails.
+    """
+    rows = _rows(steps)
+    if len(rows) > max_rows:
+        rows = rows[len(rows) - max_rows + 1 :]
+        first = rows[0].number
+        rows.insert(0, _Row(first, None, first - 1))
+    tasks = list(dict.fromkeys(row.step.actor for row in rows if row.step is not None))
+    tasks += [row.step.preempts for row in rows if row.step and row.step.preempts and row.step.preempts not in tasks]
+    tasks = list(dict.fromkeys(tasks))
+    column = _column_width(rows, tasks, width)
+    lines = _in_columns(rows, tasks, column) if column else _as_list(rows, tasks)
+    return "\n".join(line[:width].rstrip() for line in lines)
+
+
+def _rows(steps: Sequence[Step]) -> list[_Row]:
+    """The steps that are worth a row: long stretches of one task are cut."""
+    rows: list[_Row] = []
+    begin = 0
+    for number in range(1, len(steps) + 1):
+        if number < len(steps) and steps[number].actor == steps[begin].actor:
+            continue
+        hidden = number - begin - _STRETCH_BEGIN - _STRETCH_END
+        if hidden > 1:
+            rows += [_Row(at + 1, steps[at]) for at in range(begin, begin + _STRETCH_BEGIN)]
+            rows.append(_Row(begin + _STRETCH_BEGIN + 1, None, hidden))
+            rows += [_Row(at + 1, steps[at]) for at in range(number - _STRETCH_END, number)]
+        else:
+            rows += [_Row(at + 1, steps[at]) for at in range(begin, number)]
+        begin = number
+    return rows
+
+
+def _cell(step: Step) -> str:
+    return f"{step.op} {step.obj}".rstrip()
+
+
+def _source(step: Step) -> tuple[str, str]:
+    return ("", "") if step.where is None else (str(step.where), step.where.text)
+
+
+def _column_width(rows: Sequence[_Row], tasks: Sequence[str], width: int) -> int:
+    """How wide each task's column can be; 0 if there is no room for columns."""
+    cells = [len(_cell(row.step)) for row in rows if row.step is not None]
+    wanted = min(max([*cells, *map(len, tasks), _NARROWEST]), _WIDEST)
+    room = (width - 6 - _SOURCE) // max(len(tasks), 1) - 2
+    return 0 if room < _NARROWEST else min(wanted, room)
+
+
+def _in_columns(rows: Sequence[_Row], tasks: Sequence[str], column: int) -> list[str]:
+    places = max((len(_source(row.step)[0]) for row in rows if row.step is not None), default=0)
+    lines = ["step  " + "".join(f"{_fit(task, column)}  " for task in tasks) + "source"]
+    for row in rows:
+        if row.step is None:
+            lines.append(f"   .  ({row.hidden} more steps)")
+            continue
+        step = row.step
+        cells = {step.preempts: _CUT, step.actor: _cell(step)}
+        place, text = _source(step)
+        cut = "".join(f"{_fit(cells.get(task, ''), column)}  " for task in tasks)
+        lines.append(f"{row.number:>4}  {cut}{place:<{places}}  {text}")
+    return lines
+
+
+def _as_list(rows: Sequence[_Row], tasks: Sequence[str]) -> list[str]:
+    names = min(max(map(len, tasks), default=0), _WIDEST)
+    lines = [f"step  {'task':<{names}}  operation"]
+    for row in rows:
+        if row.step is None:
+            lines.append(f"   .  ({row.hidden} more steps)")
+            continue
+        step = row.step
+        place, text = _source(step)
+        before = f"  {_CUT} before {step.preempts}" if step.preempts else ""
+        what = f"{_cell(step):<18}  {place}  {text}".rstrip()
+        lines.append(f"{row.number:>4}  {_fit(step.actor, names)}  {what}{before}")
+    return lines
+
+
+def _fit(text: str, width: int) -> str:
+    """Exactly so wide; what is cut off leaves a dot."""
+    return f"{text:<{width}}" if len(text) <= width else f"{text[: width - 1]}."
