@@ -299,7 +299,11 @@ class Companion:
                 driver.serving = outer
                 if self.request is None:
                     return
-                await driver.backend.checkpoint()
+                try:
+                    await driver.backend.checkpoint()
+                except BaseException as error:
+                    self._stopped(self.request, error)
+                    raise
         finally:
             driver.companion_ends(self)
 
