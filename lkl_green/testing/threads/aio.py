@@ -13,6 +13,7 @@ follow the greenlet: as long as there is a loop, a trace function of the greenle
 from __future__ import annotations
 
 import selectors
+import sys
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -52,7 +53,8 @@ class KernelSelector(native_default_selector):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__()
-        self._follow: _RunningLoops | None = _RunningLoops.start()
+        # asyncio has been imported if it is asyncio that makes this.
+        self._follow = _RunningLoops.start() if "asyncio.events" in sys.modules else None
 
     def select(self, timeout: float | None = None) -> Any:
         """What is ready, after at most `timeout` s (selectors.BaseSelector.select)."""

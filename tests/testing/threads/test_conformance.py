@@ -13,12 +13,11 @@ import pytest
 from tests_of_cpython import MODULES, PAGE, ROOT, RULES, VERSION, table_cell
 
 
-@pytest.fixture(scope="module")
-def outcomes() -> dict[str, Any]:
-    """What came of all of them, in an interpreter of their own: some look at warnings, logs, or the heap."""
+def in_an_interpreter_of_its_own(*arguments: str) -> dict[str, Any]:
+    """What the script tells: some of CPython's tests look at warnings, logs, or the heap."""
     script = ROOT / "tests" / "testing" / "threads" / "tests_of_cpython.py"
     done = subprocess.run(
-        [sys.executable, str(script), "--json"],
+        [sys.executable, str(script), *arguments],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
@@ -28,6 +27,11 @@ def outcomes() -> dict[str, Any]:
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return told
+
+
+@pytest.fixture(scope="module")
+def outcomes() -> dict[str, Any]:
+    return in_an_interpreter_of_its_own("--json")
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -42,6 +46,11 @@ def test_the_interpreters_own_tests_pass(module: str, outcomes: dict[str, Any]) 
     if said:  # the page has a column for this very version
         is_so = f"{len(outcome['passed'])} passed, {len(outcome['skipped'])} skipped"
         assert said == is_so, f"docs/{PAGE.name} is out of date for {VERSION}"
+
+
+def test_locks_keep_their_promises_under_random_schedules() -> None:
+    pytest.importorskip("test.lock_tests", reason="this interpreter was installed without its tests")
+    assert in_an_interpreter_of_its_own("--explore", "2") == {}
 
 
 def test_the_page_gives_the_reason_of_each_rule() -> None:

@@ -570,3 +570,50 @@ def test_a_native_lock_that_blocks_is_an_escape_and_no_hang() -> None:
             native_acquire(timeout=20)
 
     run_threads(program, watch_s=0.1)
+
+
+def test_an_os_thread_that_wakes_a_kernel_thread_is_an_escape() -> None:
+    with green_threads():
+        event = threading.Event()
+        kernel = lkl_start_kernel(as_main(event.wait), clock="virtual", loglevel=0, open_ended=True)
+        kernel.lkl_run()
+        caught: list[BaseException] = []
+
+        def wake() -> None:
+            try:
+                event.set()
+            except Escape as error:
+                caught.append(error)
+
+        native = threading.Thread(target=wake)
+        native.start()
+        native.join(10)
+        assert "start the other thread inside" in str(caught[0])
+        event.clear()
+        event.set()  # the application itself may, between two runs
+        kernel.lkl_run()
+        assert kernel.halted
+
+
+def test_what_cannot_be_replaced_is_named() -> None:
+    held = native_things.lock
+    held.acquire()
+    try:
+        with green_threads() as replacements:
+            assert any("is held" in text for text in replacements.unhandled)
+            assert any("derived from threading.local before" in text for text in replacements.unhandled)
+    finally:
+        held.release()
+
+
+class LocalClass(threading.local):
+    pass
+
+
+class Things:
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.local = LocalClass()
+
+
+native_things = Things()

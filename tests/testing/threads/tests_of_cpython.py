@@ -12,10 +12,12 @@ import sys
 import time
 import unittest
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lkl_green import lkl_start_kernel
+from lkl_green.testing import Outcome, explore
 from lkl_green.testing.threads import as_main, green_threads
 
 if TYPE_CHECKING:
@@ -123,6 +125,27 @@ def run_all() -> dict[str, Outcomes | None]:
     return found
 
 
+def explore_locks(schedules: int) -> dict[str, str]:
+    """Run the tests of locks and their kin under random schedules; what failed. Their sleeps say who waits by then."""
+    failed = {}
+    for test in tests_of("test.test_threading"):
+        name = test.id()
+        if reason_to_skip(name) or not re.search(r"(Lock|Event|Condition|Semaphore|Barrier)Tests", name):
+            continue
+        report = explore(partial(_run_in_schedule, test), policy="random", schedules=schedules, threads=True)
+        if report.outcome is not Outcome.PASSED:
+            failed[name] = f"{report.outcome}: {report.reason} {[failure.error for failure in report.failures]}"
+    return failed
+
+
+def _run_in_schedule(test: unittest.TestCase) -> None:
+    result = unittest.TestResult()
+    test.run(result)
+    problems = [text for _, text in result.failures + result.errors]
+    if problems:
+        raise AssertionError(problems[0])
+
+
 def _note(outcomes: Outcomes, name: str, result: unittest.TestResult, error: str) -> None:
     if result.skipped:
         outcomes.skipped[name] = "skips itself"
@@ -188,6 +211,9 @@ def write_column() -> None:
 if __name__ == "__main__":
     if sys.argv[1:] == ["--write"]:
         write_column()
+    elif sys.argv[1:2] == ["--explore"]:
+        print()
+        print(json.dumps(explore_locks(int(sys.argv[2]))))
     else:
         found = run_all()
         print()
