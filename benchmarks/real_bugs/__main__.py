@@ -9,11 +9,11 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from textwrap import indent
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from benchmarks.real_bugs.bugs import BUGS, Bug
 from benchmarks.real_bugs.releases import NotInstalled, install
-from benchmarks.real_bugs.table import table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -105,10 +105,7 @@ def tell_finding(bug: Bug, found: Any) -> None:
     if not needed or None in needed:
         raise Wrong(f"not found: {needed}")
     say(f"  found by schedule {', '.join(map(str, needed))}, for seeds 0 to {len(needed) - 1}")
-    say(f"  {found['shrunk']}")
-    say(f"  {found['headline']}")
-    for line in table(found["steps"]):
-        say(f"    {line}")
+    say(indent(found["report"], "    "))
     if found["verdicts"] != [bug.verdict]:
         raise Wrong(f"expected {bug.verdict}, got {found['verdicts']}")
 

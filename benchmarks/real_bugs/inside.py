@@ -18,10 +18,9 @@ from lkl_green.testing.shrink import shrink
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lkl_green.testing.report import Failure
-
 _WITHIN = 10_000
 _HANGS_S = 5.0
+_WIDTH = 116
 
 # What looks for all schedules, within a bound and without, and how many of them it may run.
 SEARCHES = ("preemption-bound:3", "dfs")
@@ -42,24 +41,14 @@ def find(bug: Bug, seeds: int, directory: str) -> dict[str, Any]:
     if failure is None:
         return {"needed": []}
     smaller = shrink(test, failure)
+    smaller.trace = ""  # the table says it shorter
     failure.schedule.save(Path(directory, "found.json"))
     smaller.schedule.save(Path(directory, "shrunk.json"))
     return {
         "needed": [report.schedules if report.failure else None for report in reports],
         "verdicts": sorted({each.verdict.value for report in reports for each in report.failures}),
-        "headline": smaller.headline(),
-        "shrunk": str(smaller.shrunk),
-        "steps": told(smaller),
+        "report": smaller.text(_WIDTH),
     }
-
-
-def told(failure: Failure) -> list[tuple[str, str, str]]:
-    """(task, operation, line of source) of each step."""
-    steps = []
-    for step in failure.steps:
-        where = f"{Path(step.where.filename).name}:{step.where.line}" if step.where else ""
-        steps.append((step.actor, f"{step.op} {step.obj}".rstrip(), where))
-    return steps
 
 
 def again(bug: Bug, file: str) -> dict[str, Any]:
