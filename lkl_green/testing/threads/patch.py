@@ -29,7 +29,7 @@ from weakref import WeakKeyDictionary
 
 from lkl_green.errors import KernelHalted, ThreadsInstalled
 from lkl_green.kernel.current import running_here
-from lkl_green.testing.threads import clock, condition, escape, local, native, thread
+from lkl_green.testing.threads import clock, condition, escape, local, lowlevel, native, thread
 from lkl_green.testing.threads.aio import default_selector
 from lkl_green.testing.threads.lock import Lock, RLock
 from lkl_green.testing.threads.rebind import Rebinder
@@ -124,13 +124,13 @@ class Replacements:
             (threading.current_thread, thread.current_thread),
             (threading.enumerate, thread.enumerate_threads),
             (threading.active_count, thread.active_count),
-            (_thread.start_new_thread, thread.start_new_thread),
-            (_thread._count, thread.count),
+            (_thread.start_new_thread, lowlevel.start_new_thread),
+            (_thread._count, lowlevel.count),
             (threading.local, local.local),
             (queue.SimpleQueue, SimpleQueue),
         ]
         if native.start_joinable_thread is not None:
-            pairs.append((native.start_joinable_thread, thread.start_joinable_thread))
+            pairs.append((native.start_joinable_thread, lowlevel.start_joinable_thread))
         pairs += [(getattr(time, name), new) for name, new in clock.REPLACED.items()]
         pairs += [(getattr(owner, name), new) for owner, name, new in escape.table() if not isinstance(owner, type)]
         return pairs

@@ -1,4 +1,4 @@
-"""`threading.Thread` and the functions of `_thread` as kernel threads.
+"""`threading.Thread` as a kernel thread.
 
 Starting a thread is one `do_fork()`. `Thread.start()` of CPython waits until the new thread has said that it runs; here
 it is known to, so nobody waits, and a schedule has one scheduling point for the start and not six.
@@ -15,7 +15,6 @@ from __future__ import annotations
 import sys
 import threading
 from contextvars import Context
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -26,7 +25,7 @@ from lkl_green.testing.threads import native
 from lkl_green.testing.threads.waiter import Waiter, limit_ns, look, rest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from lkl_green.kernel.kernel import Kernel
     from lkl_green.kernel.sched import Scheduler
@@ -140,24 +139,24 @@ def thread_start(self: Any) -> None:
     if sched.listener is not None:
         sched.listener("start", self)
     handle = Handle(kernel, self)
-    task = _fork(kernel, handle, _run_thread, self, self._name)
+    task = fork_thread(kernel, handle, _run_thread, self, self._name)
     self._green = handle
     if _JOINABLE:
         self._handle = handle
     self._ident = IDENT_BASE + task.pid
     self._native_id = task.pid
     self._started._flag = True
-    _wake_new(sched, task)
+    wake_new(sched, task)
 
 
-def _wake_new(sched: Scheduler, task: Task) -> None:
+def wake_new(sched: Scheduler, task: Task) -> None:
     """Let the new thread run at once, as CPython does; with a listener, who is next was decided before the start."""
     sched.wake_up_new_task(task)
     if sched.listener is None and not sched.current.preempt_count:
         sched.schedule()
 
 
-def _fork(kernel: Kernel, handle: Handle, fn: Callable[[Any], Any], arg: Any, name: str) -> Task:
+def fork_thread(kernel: Kernel, handle: Handle, fn: Callable[[Any], Any], arg: Any, name: str) -> Task:
     """A task that has not been woken. A thread starts with no context variables set, as before CPython 3.14."""
     try:
         task = kernel.fork.do_fork(0, None, fn, arg, name, context=Context(), wake=False)
@@ -301,79 +300,3 @@ def threads_of(kernel: Kernel) -> list[threading.Thread]:
     """The program's threads in a kernel, in order of their start, its main thread left out."""
     handles = [task.kthread for task in kernel.pids]
     return [handle.thread for handle in handles if type(handle) is Handle and handle.thread is not None]
-
-
-# -- functions of _thread
-
-
-def start_new_thread(
-    function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None, /
-) -> int:
-    """Run a function as a kernel thread; its ident (_thread.start_new_thread)."""
-    kernel = running_here.kernel
-    if kernel is None:
-        return native.start_new_thread(function, args, dict(kwargs or {}))
-    if not callable(function):
-        raise TypeError("first arg must be callable")
-    if not isinstance(args, tuple):
-        raise TypeError("2nd arg must be a tuple")
-    if kwargs is not None and not isinstance(kwargs, dict):
-        raise TypeError("optional 3rd arg must be a dictionary")
-    return _start(kernel, Handle(kernel, None), function, args, dict(kwargs or {})).ident
-
-
-def start_joinable_thread(function: Callable[[], Any], handle: Any = None, daemon: bool = True) -> Any:
-    """Run a function as a kernel thread that can be joined; its handle (_thread.start_joinable_thread)."""
-    kernel = running_here.kernel
-    if kernel is None:
-        return native.start_joinable_thread(function, handle=handle, daemon=daemon)
-    if not callable(function):
-        raise TypeError("thread function must be callable")
-    if handle is not None and type(handle) is not Handle:
-        if not isinstance(handle, native.ThreadHandle):
-            raise TypeError("'handle' must be a _ThreadHandle")
-        raise Escape("start_joinable_thread() with a handle made outside the kernel: leave the handle out")
-    return _start(kernel, Handle(kernel, None) if handle is None else handle, function, (), {})
-
-
-def _start(kernel: Kernel, handle: Handle, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Handle:
-    if kernel.sched.listener is not None:
-        kernel.sched.listener("start", handle)
-
-    def run(_arg: object) -> None:
-        try:
-            function(*args, **kwargs)
-        except (TaskUnwind, SystemExit) as error:
-            if isinstance(error, TaskUnwind):
-                raise
-        except BaseException as error:
-            if threading.excepthook is fail:
-                raise
-            _report_unraisable(function, error)
-
-    name = getattr(function, "__name__", "thread")
-    _wake_new(kernel.sched, _fork(kernel, handle, run, None, name))
-    return handle
-
-
-def count() -> int:
-    """How many threads were started and have not ended, the main thread not counted (_thread._count)."""
-    kernel = running_here.kernel
-    if kernel is None:
-        return native.thread_count()
-    look(kernel, None)
-    return sum(type(task.kthread) is Handle for task in kernel.pids)
-
-
-def _report_unraisable(function: Any, error: BaseException) -> None:
-    said_whose = sys.version_info >= (3, 13)
-    message = "Exception ignored in thread started by"
-    sys.unraisablehook(
-        SimpleNamespace(
-            exc_type=type(error),
-            exc_value=error,
-            exc_traceback=error.__traceback__,
-            err_msg=f"{message} {function!r}" if said_whose else message,
-            object=None if said_whose else function,
-        )
-    )
