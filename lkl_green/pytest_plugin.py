@@ -13,6 +13,7 @@ package installed loads this module.
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import random
 import shlex
@@ -36,7 +37,7 @@ _DEFAULTS = {"schedules": "1000", "seed": "0", "policy": "pos", "trace_dir": ".l
 _MAX_SEED = 1_000_000_000
 _PROGRESS_AFTER_S = 1.0
 
-_sections = pytest.StashKey[list[tuple[str, str]]]()
+_section = pytest.StashKey[str]()
 _schedule = pytest.StashKey["Schedule"]()
 _seed_was_drawn = pytest.StashKey[bool]()
 
@@ -246,47 +247,43 @@ def _replay(item: pytest.Function, test: Any, schedule: Schedule) -> None:
     except ScheduleFileError as error:
         raise pytest.fail.Exception(f"--lkl-replay: {error}", pytrace=False) from None
     if failure is not None:
-        path = item.config.option.lkl_replay
-        _tell(item, f"replayed {path}: {failure.headline()}", path)
-        _raise(failure)
+        failure.how_to_replay = _command(item, str(item.config.option.lkl_replay))
+        _raise(item, failure)
 
 
 # -- what failed
 
 
 def _fail(item: pytest.Function, report: Report) -> None:
+    from lkl_green.testing.filing import keep
+
     failure = report.failure
     if failure is None:
         pytest.fail(f"{report.outcome.value}: {report.reason}; {report.schedules} schedules were run", pytrace=False)
     if isinstance(failure.exception, pytest.skip.Exception | pytest.xfail.Exception):
         raise failure.exception
     path = _schedule_file(item)
-    failure.schedule.save(path)
-    where = f"schedule {failure.number} of policy {report.policy}, seed {report.seed}"
-    _tell(item, f"{where}: {failure.headline()}", path)
-    _raise(failure)
+    shown = _shown(item.config, path)
+    keep(failure, path, shown_as=shown, replay=_command(item, shown))
+    _raise(item, failure)
 
 
-def _tell(item: pytest.Function, text: str, path: Path) -> None:
-    """Add the sections that the test's report gets."""
+def _command(item: pytest.Function, path: str) -> str:
+    """What runs the schedule again, to be copied."""
     file, colons, function = str(item.nodeid).partition("::")
     test = f"{_shown(item.config, item.config.rootpath / file)}{colons}{function}"
-    command = shlex.join(["pytest", test, f"--lkl-replay={_shown(item.config, path)}"])
-    item.stash[_sections] = [("schedule", text), ("replay this schedule", command)]
+    return shlex.join(["pytest", test, f"--lkl-replay={path}"])
 
 
-def _text(failure: Failure) -> str:
-    return "\n".join(part for part in (failure.headline(), failure.detail) if part)
-
-
-def _raise(failure: Failure) -> None:
-    """Let pytest tell an exception of the test as it tells all exceptions."""
+def _raise(item: pytest.Function, failure: Failure) -> None:
+    """Let pytest tell an exception of the test as it tells all exceptions, and the rest in a section below."""
     __tracebackhide__ = True
     from lkl_green.testing import Verdict
 
+    item.stash[_section] = dataclasses.replace(failure, traceback="", detail="").text()
     if failure.verdict is Verdict.FAILED and failure.exception is not None:
         raise failure.exception
-    pytest.fail(_text(failure), pytrace=False)
+    pytest.fail("\n".join(part for part in (failure.headline(), failure.detail) if part), pytrace=False)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -296,8 +293,9 @@ def pytest_runtest_makereport(
     """Put what there is to say about the schedule below the failure."""
     report = yield
     if call.when == "call":
-        told = item.stash.get(_sections, [])
-        report.sections.extend(told)
+        told = item.stash.get(_section, "")
+        if told:
+            report.sections.append(("schedule", told))
     return report
 
 

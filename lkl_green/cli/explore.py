@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from lkl_green.cli.options import (
     complain,
     seconds,
 )
+from lkl_green.cli.telling import report_as_json, report_for_people
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -89,7 +91,7 @@ def _positive(text: str) -> int:
 def _explore(options: argparse.Namespace) -> int:
     from lkl_green.errors import ApiMisuse
     from lkl_green.testing import Outcome
-    from lkl_green.testing.filing import schedule_file
+    from lkl_green.testing.filing import keep, schedule_file
 
     with load_test(options.test) as test:
         try:
@@ -100,10 +102,10 @@ def _explore(options: argparse.Namespace) -> int:
     if report.failure is not None:
         path = options.save or schedule_file(Path(".lkl_schedules"), options.test)
         try:
-            report.failure.schedule.save(path)
+            keep(report.failure, path, shown_as=str(path), replay=shlex.join(["lkl-green", "replay", str(path)]))
         except OSError as error:
             return complain(f"--save {path}: {error.strerror}", STATUS_USAGE)
-    _print(report, path, options)
+    print(report_as_json(report, path) if options.json else report_for_people(report))
     if report.outcome is Outcome.INCOMPLETE:
         return STATUS_INCOMPLETE
     return 0 if report.passed else STATUS_FAILED
@@ -128,12 +130,6 @@ def _run(test: Callable[[], object], options: argparse.Namespace) -> Report:
             on_progress=show,
             **limits,
         )
-
-
-def _print(report: Report, path: Path | None, options: argparse.Namespace) -> None:
-    from lkl_green.cli.telling import report_as_json, report_for_people
-
-    print(report_as_json(report, path) if options.json else report_for_people(report, path))
 
 
 @contextlib.contextmanager

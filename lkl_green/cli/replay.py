@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lkl_green.cli.address import load_test
 from lkl_green.cli.options import STATUS_FAILED, STATUS_INCOMPLETE, add_command
+from lkl_green.cli.telling import replay_as_json, replay_for_people
 from lkl_green.errors import ProgramError
 
 if TYPE_CHECKING:
@@ -50,7 +51,6 @@ def add(commands: Any) -> None:
 
 
 def _replay(options: argparse.Namespace) -> int:
-    from lkl_green.cli.telling import replay_as_json, replay_for_people
     from lkl_green.testing import Schedule, Verdict, replay
 
     schedule = Schedule.load(options.schedule)

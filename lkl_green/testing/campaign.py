@@ -9,12 +9,13 @@ it was found.
 from __future__ import annotations
 
 import copy
+import re
 import traceback
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lkl_green.testing.detect.divergence import first_divergence
+from lkl_green.testing.detect.divergence import NO_STEP_DIFFERS, first_divergence
 from lkl_green.testing.policies import make_policy
 from lkl_green.testing.policies.replay import Replay, Trail
 from lkl_green.testing.recording import Recording
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 # A policy that learns begins anew whenever a schedule's number is a multiple of this.
 CHUNK = 64
+
+_ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{5,}\b")
 
 # The numbers of the schedules that are recorded as they are run; to record one takes as long as running some dozen.
 _INSPECTED = frozenset({0, 1, 7, 63, 511, 4095})
@@ -200,17 +203,18 @@ class Campaign:
         second = self.record(Replay(first[1].decisions))
         for again, recording in (first, second):
             if ending(again) != found.ending:
-                return self._differs(found, again, recording)
+                return self._differs(found, again, recording, first[1], second[1])
         if passed is not None:
             again, recording = self.record(Trail(passed.trail))
             if ending(again) != passed.ending:
                 return self._differs(passed, again, recording)
         return self.failure(*first, found.number, found.policy)
 
-    def _differs(self, found: Found, again: Run, recording: Recording) -> Failure:
+    def _differs(self, found: Found, again: Run, recording: Recording, *others: Recording) -> Failure:
         """A schedule does not end as it did: say so, and where two runs of it part."""
-        other = self.record(Trail(found.trail))[1]
-        _not_deterministic(again, found.ending, first_divergence(recording.steps, other.steps))
+        others = (*others, self.record(Trail(found.trail))[1])
+        parts = (first_divergence(recording.steps, other.steps) for other in others)
+        _not_deterministic(again, found.ending, next(filter(None, parts), NO_STEP_DIFFERS))
         return self.failure(again, recording, found.number, found.policy)
 
     def record(self, policy: Policy) -> tuple[Run, Recording]:
@@ -251,8 +255,8 @@ def ending(run: Run) -> str:
 
 
 def describe(error: BaseException | None) -> str:
-    """An exception in a line or a few; "" for none."""
-    return "" if error is None else "".join(traceback.format_exception_only(error)).strip()
+    """An exception in a line or a few; "" for none. Addresses are left out: they differ in runs that are the same."""
+    return "" if error is None else _ADDRESS.sub("0x...", "".join(traceback.format_exception_only(error)).strip())
 
 
 def _not_deterministic(run: Run, once: str, divergence: str) -> None:

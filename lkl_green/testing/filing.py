@@ -1,4 +1,4 @@
-"""Where schedules of failing tests are kept."""
+"""Where failing schedules are kept: a JSON file that replays, and next to it the kernel's trace."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from lkl_green.testing.report import Failure
 
 _LONG = 100
 
@@ -23,3 +25,22 @@ def schedule_file(directory: Path, test: str) -> Path:
     if len(name) > _LONG:
         name = f"{name[:_LONG]}-{hashlib.sha256(test.encode()).hexdigest()[:8]}"
     return directory / f"{name}.json"
+
+
+def keep(failure: Failure, path: Path, *, shown_as: str, replay: str) -> None:
+    """Write a failing schedule and its trace, and let the failure's text say so.
+
+    Args:
+        failure: it.
+        path: of the schedule.
+        shown_as: how people are told this path.
+        replay: the command that runs the schedule again.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    failure.schedule.save(path)
+    failure.how_to_replay = replay
+    if failure.trace:
+        path.with_suffix(".trace").write_text(failure.trace, encoding="utf-8")
+        failure.trace_file = shown_as.removesuffix(path.suffix) + ".trace"

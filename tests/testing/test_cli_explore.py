@@ -120,6 +120,9 @@ def test_a_failure_is_told_with_the_command_that_replays_it(call: Call) -> None:
     assert "one more" not in lines, "what a test prints a thousand times is not worth reading"
     command = lines[-1].split()
     assert command == ["lkl-green", "replay", ".lkl_schedules/bank.py_test_overdraft.json"]
+    assert "trace of the kernel: .lkl_schedules/bank.py_test_overdraft.trace" in lines
+    assert "sched_switch" in Path(".lkl_schedules/bank.py_test_overdraft.trace").read_text()
+    assert any(line.startswith("step  main ") and " alice " in line and " bob " in line for line in lines)
     replayed = call(*command[1:])
     assert replayed.status == 1
     assert "one more" in replayed.out.splitlines()

@@ -110,17 +110,25 @@ def test_a_failure_is_told_as_pytest_tells_failures_with_the_command_that_replay
             ">       assert count(threads) == threads",
             "E       assert 1 == 2",
             "*- schedule -*",
-            "schedule * of policy pos, seed 0: failed: AssertionError: assert 1 == 2",
-            "*- replay this schedule -*",
-            "pytest test_it.py::test_counter --lkl-replay=.lkl_schedules/test_it.py_test_counter.json",
+            "failed: AssertionError: assert 1 == 2",
+            "step  main * add * add#2 * source",
+            "*  read counter * test_it.py:8 *  counter.value += 1",
+            "schedule * of seed 0, policy pos",
+            "*; no schedule with fewer preemptions fails like this",
+            "replay it with:",
+            "    pytest test_it.py::test_counter --lkl-replay=.lkl_schedules/test_it.py_test_counter.json",
         ]
     )
-    assert (pytester.path / ".lkl_schedules" / "test_it.py_test_counter.json").is_file()
+    kept = pytester.path / ".lkl_schedules"
+    assert sorted(path.name for path in kept.iterdir()) == [
+        "test_it.py_test_counter.json",
+        "test_it.py_test_counter.trace",
+    ]
 
 
 def replay_arguments(result: pytest.RunResult) -> list[str]:
     """What follows `pytest` in the command that a report shows."""
-    line = next(line for line in result.outlines if line.startswith("pytest ") and "--lkl-replay=" in line)
+    line = next(line for line in result.outlines if line.startswith("    pytest ") and "--lkl-replay=" in line)
     return line.split()[1:]
 
 
@@ -128,7 +136,7 @@ def test_the_replay_command_fails_until_the_test_is_right(run: Pytest) -> None:
     replay = replay_arguments(run(RACE))
     again = run(RACE, *replay)
     again.assert_outcomes(failed=1)
-    again.stdout.fnmatch_lines(["replayed *.json: failed: AssertionError: assert 1 == 2"])
+    again.stdout.fnmatch_lines(["failed: AssertionError: assert 1 == 2", "schedule * of seed 0, policy pos"])
     right = RACE.replace("== threads", "<= threads")
     run(right, *replay).assert_outcomes(passed=1)
 
@@ -164,6 +172,20 @@ def test_a_deadlock_has_no_traceback_but_stacks(run: Pytest) -> None:
     """)
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["deadlock", "*Completion godot*", "*Completion(name=*wait_for_completion()*"])
+
+
+def test_addresses_in_a_message_are_not_taken_for_a_difference(run: Pytest) -> None:
+    result = run("""
+        class Box:
+            full = False
+
+        @pytest.mark.schedules(500)
+        def test_it(threads):
+            box = Box()
+            assert count(threads) == threads or box.full
+    """)
+    result.stdout.fnmatch_lines(["E * False = <test_it.Box object at 0x*>.full", "failed: AssertionError: *"])
+    result.stdout.no_fnmatch_line("*not deterministic*")
 
 
 def test_what_could_not_be_finished_has_not_passed(run: Pytest) -> None:
@@ -280,7 +302,7 @@ def test_command_line_before_marker_before_configuration(
 def test_policy_seed_and_trace_directory(run: Pytest, pytester: pytest.Pytester) -> None:
     result = run(RACE, "--lkl-policy=random", "--lkl-seed=5", "--lkl-trace-dir=kept/here", ini="lkl_seed = 4")
     result.stdout.fnmatch_lines(
-        ["schedule * of policy random, seed 5: *", "pytest test_it.py::test_counter --lkl-replay=kept/here/*.json"]
+        ["schedule * of seed 5, policy random", "    pytest test_it.py::test_counter --lkl-replay=kept/here/*.json"]
     )
     assert run(RACE, *replay_arguments(result)).parseoutcomes() == {"failed": 1}
 
@@ -290,7 +312,7 @@ def test_a_random_seed_is_printed_and_gives_the_same_again(run: Pytest) -> None:
     seed = next(line for line in first.outlines if line.startswith("lkl_green: ")).split()[1]
     assert seed.startswith("--lkl-seed=")
     again = run(RACE, seed)
-    told = [[line for line in result.outlines if "of policy" in line] for result in (first, again)]
+    told = [[line for line in result.outlines if re.match(r"schedule \d+ of seed", line)] for result in (first, again)]
     assert told[0] == told[1]
     assert seed.removeprefix("--lkl-seed=") in told[0][0]
 
@@ -398,7 +420,7 @@ def test_workers_of_xdist_write_schedules_and_share_a_random_seed(
     result = pytester.run(*command("-p", "xdist", "-n2", "--lkl-seed=random"), timeout=TIMEOUT_S)
     result.assert_outcomes(failed=3)
     assert len(list((pytester.path / ".lkl_schedules").glob("*.json"))) == 3
-    told = {line for line in result.outlines if "of policy pos, seed" in line}
+    told = {line for line in result.outlines if re.match(r"schedule \d+ of seed", line)}
     assert len(told) == 1, "the same race, the same seed, the same schedule"
 
 
