@@ -23,6 +23,6 @@ def mutexes_left_held(kernel: Kernel) -> str:
 def describe_held(evidence: Evidence) -> list[str]:
     """A line for each lock that is held."""
     return [
-        f"{evidence.told(held.lock)} is held at the end: {who} took it at {held.where}"
+        f"{evidence.told(held.lock)} is held at the end: {who} took it" + (f" at {held.where}" if held.where else "")
         for who, held in evidence.locks.held()
     ]

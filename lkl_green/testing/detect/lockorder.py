@@ -4,7 +4,8 @@ Whoever takes lock B while holding A has put A before B. If another task puts B 
 each holds one and waits for the other, whether or not it was met. Orders are collected while a run is recorded: one run
 shows both orders if both pieces of code run in it. An order that a third lock guards, held both times, cannot go wrong
 and is not reported (lockdep reports it, too); nor is what one task does in turn. Taking without waiting (trylock) never
-closes a cycle, but what was taken so is held like anything else.
+closes a cycle, but what was taken so is held like anything else. Spin locks do not count: on one CPU their holder is
+not switched away from, so that nobody can come in between.
 
 Orders of different runs are not put together: "Lock#2" is the second lock that a run used, in another run maybe
 another.
@@ -21,8 +22,7 @@ if TYPE_CHECKING:
     from lkl_green.kernel.task import Task
     from lkl_green.testing.source import Where
 
-_WAITING = frozenset({"lock", "spin_lock"})
-_TAKING = _WAITING | {"trylock"}
+_TAKING = frozenset({"lock", "trylock"})
 
 # How many tasks are remembered for one order, and how long the cycles are that are looked for.
 _WITNESSES = 4
@@ -73,7 +73,7 @@ class LockOrder:
         # Whether an earlier attempt succeeded, and what was released by whomever, shows in the locks themselves.
         holds = [held for held in self._held.get(who, ()) if held.lock.owner is task]
         taken = Held(lock, name, where, task)
-        if op in _WAITING:
+        if op == "lock":
             for held in holds:
                 if all(other.lock is not lock for other in holds):
                     self._put(Order(who, held, taken, frozenset(other.name for other in holds if other is not held)))

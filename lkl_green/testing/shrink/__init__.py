@@ -1,7 +1,7 @@
 """Shrinking: the simplest schedule that fails the same way.
 
 Simple means, the most important first: few preemptions, few tasks, few steps, few jumps of time and interrupts, few
-faults, and few decisions that are not first come, first served (`Cost`). Two ways lead there, one after the other:
+faults, and few decisions that are not first come, first served (`Cost`). Two ways lead there, in turn:
 
 *Delta debugging* (`_reduce`) takes deviations out of the failing schedule, many at once, then fewer, then pairs: what a
 preemption was for often needs the way back to go as well. It makes a long random schedule short within some dozen runs,
@@ -18,6 +18,7 @@ a test has two of them, the simpler one may take the other's place.
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from lkl_green.testing.campaign import Campaign, describe
@@ -43,6 +44,11 @@ _NOT_SHRUNK = (Verdict.NONDETERMINISTIC, Verdict.MISMATCH, Verdict.HUNG)
 # A candidate that has done so many times the steps of the best schedule, and these, has lost its way.
 _STEPS_FACTOR = 4
 _STEPS_MORE = 200
+
+# The search is tried first, for so many runs, because the simplest schedules are so simple; then delta debugging, for
+# such a share of the time; then the search goes on.
+_FIRST_RUNS = 100
+_REDUCE_SHARE = 0.5
 
 # A search that has found nothing simpler for so many runs is not worth its time any more.
 _PATIENCE = 2_500
@@ -86,6 +92,21 @@ class _Best(NamedTuple):
     taken: list[Deviation]
 
 
+@dataclass
+class _Search:
+    """How far the search has come.
+
+    Attributes:
+        frontier: what has not been tried.
+        choices: what to choose where it is not about tasks, as in the failing schedule.
+        following: what to try next: a trail, its deviations and its preemptions; None if nothing is left.
+    """
+
+    frontier: Frontier
+    choices: dict[Place, int]
+    following: tuple[list[int], int, int] | None
+
+
 class Shrinker:
     """Makes one failing schedule simpler.
 
@@ -116,8 +137,12 @@ class Shrinker:
             return self._failure
         before = first.cost
         self._best = _Best(before, run.trail, first.taken)
-        self._reduce()
-        minimal = self._search()
+        search = self._begin_search()
+        self._search(search, self.runs + _FIRST_RUNS)
+        self._reduce(self._start_s + (self._deadline_s - self._start_s) * _REDUCE_SHARE)
+        minimal = self._search(search, self._max_runs)
+        self._polish(search)
+        self._reduce(self._deadline_s)
         told = contrast(self._campaign, self._best.taken, self._max_steps())
         if self._best.cost == before:
             self._failure.contrast = told
@@ -161,14 +186,14 @@ class Shrinker:
 
     # -- delta debugging
 
-    def _reduce(self) -> None:
+    def _reduce(self, until_s: float) -> None:
         """Take out what can go, until nothing can."""
-        while not self._spent and self._reduce_once():
+        while self._reduce_once(until_s):
             pass
 
-    def _reduce_once(self) -> bool:
+    def _reduce_once(self, until_s: float) -> bool:
         for fewer in _subsets(self._best.taken):
-            if self._spent:
+            if self._spent or time.monotonic() >= until_s:
                 return False
             if self._try(Guided(fewer, self._max_steps())):
                 return True
@@ -176,44 +201,41 @@ class Shrinker:
 
     # -- search
 
-    def _search(self) -> bool:
-        """Try schedules with few deviations; whether all with fewer preemptions than the best were tried."""
+    def _begin_search(self) -> _Search:
         choices = {place: int(target) for place, target, _ in self._best.taken if target.isdecimal()}
         bound = self._best.cost.preemptions
-        frontier = Frontier(bound - 1, bound)
-        if bound:
-            if self._spent:
+        return _Search(Frontier(max(bound - 1, 0), bound), choices, ([], 0, 0))
+
+    def _search(self, search: _Search, until_runs: int) -> bool:
+        """Try schedules with few deviations; whether all with fewer preemptions than the best were tried."""
+        while self._best.cost.preemptions:
+            if search.following is None:
+                return True
+            if self._spent or self.runs >= until_runs or self.runs - self._improved > _PATIENCE:
                 return False
-            following = self._visit(frontier, choices, [], 0, 0)
-            while following is not None:
-                if self._spent or self.runs - self._improved > _PATIENCE:
-                    return False
-                following = self._visit(frontier, choices, *following)
-                frontier.limit = self._best.cost.preemptions - 1
-        self._polish(frontier, choices)
+            search.frontier.limit = self._best.cost.preemptions - 1
+            self._visit(search)
         return True
 
-    def _polish(self, frontier: Frontier, choices: dict[Place, int]) -> None:
-        """Nothing with fewer preemptions fails: look for fewer steps."""
-        fewest = self._best.cost.preemptions
-        following: tuple[list[int], int, int] | None = ([], 0, 0)
-        if fewest:
-            frontier.raise_limit(fewest)
-            following = frontier.next()
+    def _polish(self, search: _Search) -> None:
+        """Look for fewer steps at the same number of preemptions."""
+        search.frontier.raise_limit(self._best.cost.preemptions)
+        if search.following is None:
+            search.following = search.frontier.next()
         for _ in range(_POLISHING_RUNS):
-            if following is None or self._spent:
+            if search.following is None or self._spent:
                 return
-            following = self._visit(frontier, choices, *following)
+            self._visit(search)
 
-    def _visit(
-        self, frontier: Frontier, choices: dict[Place, int], trail: list[int], deviations: int, preemptions: int
-    ) -> tuple[list[int], int, int] | None:
-        """Run one schedule of the search; the next."""
-        branch = Branch(trail, choices, self._max_steps())
+    def _visit(self, search: _Search) -> None:
+        """Run the next schedule of the search."""
+        assert search.following is not None
+        trail, deviations, preemptions = search.following
+        branch = Branch(trail, search.choices, self._max_steps())
         run = self._run(branch)
         self._is_better(run, branch)
-        frontier.add(run.trail, branch.forks, len(trail), deviations, preemptions)
-        return frontier.next()
+        search.frontier.add(run.trail, branch.forks, len(trail), deviations, preemptions)
+        search.following = search.frontier.next()
 
 
 def _subsets(taken: Sequence[Deviation]) -> Iterator[list[Deviation]]:

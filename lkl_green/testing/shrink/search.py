@@ -2,7 +2,8 @@
 
 Each schedule is its parent's up to one decision, there takes another option, and goes the plain way from there. So
 every schedule comes up exactly once, at its number of deviations. Alternatives are not listed but counted: what waits
-to be tried is one small iterator for each schedule that was run and each price.
+to be tried is a few small iterators for each schedule that was run. Where many tasks could be next, those at both ends
+of the queue come first: the others are mostly more of the same.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ import heapq
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from lkl_green.testing.shrink.measured import Fork
 
-    _Waiting = tuple[int, int, int, Iterator[list[int]]]
+    _Waiting = tuple[int, int, int, int, Iterator[list[int]]]
 
 
 class Frontier:
@@ -47,15 +48,17 @@ class Frontier:
             preemptions: how many it has.
         """
         for price in (0, 1):
-            if preemptions + price <= self._bound:
-                children = _children(trail, forks, begin, preempting=bool(price))
+            if preemptions + price > self._bound:
+                continue
+            for tier in (0, 1):
+                children = _children(trail, forks, begin, bool(price), tier)
                 self._serial += 1
-                heapq.heappush(self._heap, (deviations + 1, preemptions + price, self._serial, children))
+                heapq.heappush(self._heap, (deviations + 1, tier, preemptions + price, self._serial, children))
 
     def next(self) -> tuple[list[int], int, int] | None:
         """The next trail to try, with its deviations and preemptions; None if none is left within the limit."""
         while self._heap:
-            deviations, preemptions, _, children = self._heap[0]
+            deviations, _, preemptions, _, children = self._heap[0]
             if preemptions > self.limit:
                 self._later.append(heapq.heappop(self._heap))
                 continue
@@ -75,12 +78,22 @@ class Frontier:
 # A random draw has billions of options: which one is the schedule's business only if somebody found that it matters.
 _TOO_MANY = 256
 
+_AT_ENDS = 2
 
-def _children(trail: Sequence[int], forks: Sequence[Fork], begin: int, *, preempting: bool) -> Iterator[list[int]]:
+
+def _children(
+    trail: Sequence[int], forks: Sequence[Fork], begin: int, preempting: bool, tier: int
+) -> Iterator[list[int]]:
     for position in range(begin, min(len(forks), len(trail))):
         fork = forks[position]
-        if fork.preempts is not preempting or fork.options > _TOO_MANY:
-            continue
-        for option in range(fork.options):
-            if option != trail[position]:
-                yield [*trail[:position], option]
+        if fork.preempts is preempting and fork.options <= _TOO_MANY:
+            for option in _options(fork.options, tier):
+                if option != trail[position]:
+                    yield [*trail[:position], option]
+
+
+def _options(count: int, tier: int) -> Iterable[int]:
+    """Those at both ends in the first tier, those between them in the second."""
+    if tier:
+        return range(_AT_ENDS, count - _AT_ENDS)
+    return range(count) if count <= 2 * _AT_ENDS else (*range(_AT_ENDS), *range(count - _AT_ENDS, count))
