@@ -169,7 +169,7 @@ def test_faults_and_draws_that_do_not_matter_go():
     assert told == [("fault disk", "1/2", "")]
 
 
-def test_time_that_need_not_jump_does_not():
+def test_jumps_of_time_that_do_not_matter_go():
     def test():
         counter = Shared(0, "counter")
 
@@ -183,7 +183,7 @@ def test_time_that_need_not_jump_does_not():
 
     simpler = shrink(test, first_failure(test, explore_time=True, policy="random"))
     assert simpler.shrunk is not None
-    assert simpler.shrunk.after.jumps == 0
+    assert simpler.shrunk.after.jumps < simpler.shrunk.before.jumps
     assert simpler.shrunk.after.preemptions == 0
 
 
