@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from importlib import import_module
@@ -79,6 +80,19 @@ def test_without_choices_the_bug_does_not_show(example: Any) -> None:
 # -- the packages
 
 
+def lines_of(text: str) -> set[str]:
+    return {line.strip() for line in text.splitlines()}
+
+
+def schedule_in_documentation(program: str) -> set[str]:
+    """The steps of the schedule that the page shows for a program."""
+    page = (ROOT / "docs" / "real-bugs.md").read_text()
+    block = next(block for block in page.split("```") if f"{program}.py:" in block and block.startswith("text"))
+    steps = {line for line in lines_of(block) if re.match(r"\d+  ", line)}
+    assert len(steps) > 8
+    return steps
+
+
 @pytest.mark.parametrize("package", ["fasteners", "pykka", "cachetools"])
 def test_old_release_fails_and_fixed_release_passes(package: str, tmp_path: Path) -> None:
     """Found for three seeds, shrunk, replayed; `make real-bugs` does more of it."""
@@ -109,4 +123,5 @@ def test_old_release_fails_and_fixed_release_passes(package: str, tmp_path: Path
     assert "1 preemption and" in done.stdout
     assert done.stdout.count(f": {bug.verdict}\n") == 2, "both files replay"
     assert f"{package} {bug.fixed}: {bug.test}\n  pos: passed, 500 schedules" in done.stdout
+    assert schedule_in_documentation(bug.program) <= lines_of(done.stdout)
     assert "preemption-bound:3: exhausted within 3 preemptions" in done.stdout
