@@ -1,7 +1,7 @@
 """Several policies in turn: what one is blind to, another one sees.
 
-A campaign begins with race reversal, as long as there are orders that have not been seen; then it is every member's
-turn, by the number of the schedule, and race reversal's again whenever it has something new to try.
+A campaign begins with race reversal: few schedules that are far apart find what is easy to find, whatever the number of
+tasks. Then the samplers take turns, and race reversal has every third schedule for as long as a race is left to try.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ if TYPE_CHECKING:
     from lkl_green.testing.actor import Actor
     from lkl_green.testing.run import Run
 
-# So many schedules of a campaign are race reversal's; afterwards it has every second turn.
-_OPENING = 12
+# So many schedules of a campaign are race reversal's; afterwards, one in so many.
+_OPENING = 8
+_EVERY = 3
 
 
 class Portfolio(Policy):
-    """POS, SURW, PCT, random walk and random delays in turn, after and among reversed races."""
+    """Reversed races; then POS, SURW, PCT, random delays and random walk in turn, and reversed races among them."""
 
     name = "portfolio"
     learns = True
@@ -35,7 +36,7 @@ class Portfolio(Policy):
     def __init__(self) -> None:
         super().__init__()
         self.reversal = Reversal()
-        self.members: tuple[Policy, ...] = (POS(), SURW(), PCT(3), RandomWalk(), RandomDelays(2))
+        self.members: tuple[Policy, ...] = (RandomDelays(2), RandomWalk(), POS(), SURW(), PCT(3))
         self._turns = 0
         self._member: Policy = self.reversal
 
@@ -56,10 +57,12 @@ class Portfolio(Policy):
 
     def _whose_turn(self, number: int) -> Policy:
         reversal = self.reversal
-        if number < 2 or (reversal.has_open and (number < _OPENING or number % 2 == 0)):
+        begins = number < 2 or self._turns == 0
+        if begins or (reversal.has_open and (number < _OPENING or number % _EVERY == 0)):
+            self._turns = max(self._turns, 1)
             return reversal
         self._turns += 1
-        return self.members[self._turns % len(self.members) - 1]
+        return self.members[self._turns % len(self.members)]
 
     def pick(self, enabled: Sequence[Actor], running: Actor | None) -> int:
         """The member's choice."""
@@ -68,6 +71,10 @@ class Portfolio(Policy):
     def choose(self, kind: str, count: int) -> int:
         """The member's choice."""
         return self._member.choose(kind, count)
+
+    def executes(self, actor: Actor) -> None:
+        """The member's; where something stands between the controller and us, `decider` is not asked."""
+        self._member.executes(actor)
 
     def end(self, run: Run) -> None:
         """The member's."""

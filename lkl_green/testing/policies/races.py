@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from lkl_green.testing.actor import READS
+from lkl_green.testing.actor import READS, START
 from lkl_green.testing.names import Names
 
 if TYPE_CHECKING:
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 TAKES = frozenset({"lock", "down", "spin_lock"})
 GIVES = frozenset({"unlock", "up", "spin_unlock"})
 
-# So many conflicting operations back, and no further: a long loop has races with everything before it.
-_HORIZON = 8
+# So many different operations on one object, and no more: a long loop has races with everything before it.
+_KINDS = 100
 
 
 class Operation(NamedTuple):
-    """What identifies an operation in every schedule: the so-manieth of its kind that its task does to its object."""
+    """What identifies an operation in every schedule: the so-manieth that its task does."""
 
     actor: str
     kind: str
@@ -60,9 +60,16 @@ class Race(NamedTuple):
     first: Event
     second: Event
 
-    def order(self) -> tuple[Operation, Operation]:
-        """What came before what, for all tasks of these names."""
-        return self.first.operation.generic(), self.second.operation.generic()
+    def turned(self) -> Passing:
+        """What it would be, turned round."""
+        return Passing(self.first.operation.generic(), self.second.operation.generic())
+
+
+class Passing(NamedTuple):
+    """A task is about to do something, and meanwhile another one does what conflicts with it."""
+
+    pending: Operation
+    done: Operation
 
 
 class Trace:
@@ -71,13 +78,13 @@ class Trace:
     def __init__(self) -> None:
         self.events: list[Event] = []
         self._names = Names()
-        self._counts: dict[tuple[str, str, str], int] = {}
+        self._counts: dict[str, int] = {}
         self._held: dict[str, frozenset[str]] = {}
 
     def add(self, actor: Actor, decision: int, others: Sequence[Actor]) -> Operation:
         """`actor` does its pending operation."""
         name, kind, obj = actor.name, actor.kind, self._names.object(actor.obj)
-        nth = self._counts[name, kind, obj] = self._counts.get((name, kind, obj), 0) + 1
+        nth = self._counts[name] = self._counts.get(name, 0) + 1
         held = self._held.get(name, frozenset())
         operation = Operation(name, kind, obj, nth)
         able = frozenset(other.name for other in others if other is not actor)
@@ -89,27 +96,39 @@ class Trace:
         return operation
 
     def races(self) -> Iterator[Race]:
-        """Every race, in the order of the second events."""
-        past: dict[str, list[Event]] = {}
+        """Every kind of race, by its earliest first event."""
+        firsts: dict[str, dict[Operation, Event]] = {}
         for event in self.events:
-            obj = event.operation.obj
-            if obj and event.operation.kind not in GIVES:
-                before = past.setdefault(obj, [])
-                yield from _races_with(event, before)
-                before.append(event)
+            operation = event.operation
+            if not operation.obj or operation.kind in GIVES:
+                continue
+            before = firsts.setdefault(operation.obj, {})
+            for first in before.values():
+                if operation.actor in first.others and not first.held & event.held and _conflict(first, event):
+                    yield Race(first, event)
+            generic = operation.generic()
+            if generic not in before and len(before) < _KINDS:
+                before[generic] = event
+
+    def passings(self) -> Iterator[Passing]:
+        """Every conflicting operation that came while another one was pending."""
+        past: dict[str, list[tuple[int, Event]]] = {}
+        latest: dict[str, int] = {}
+        for place, event in enumerate(self.events):
+            operation = event.operation
+            since = latest.get(operation.actor, -1)
+            if operation.kind != START:
+                latest[operation.actor] = place
+            if operation.obj:
+                before = past.setdefault(operation.obj, [])
+                for when, other in reversed(before):
+                    if when < since:
+                        break
+                    if _conflict(other, event):
+                        yield Passing(operation.generic(), other.operation.generic())
+                before.append((place, event))
 
 
-def _races_with(second: Event, before: Sequence[Event]) -> Iterator[Race]:
-    """The races of an event with those before it on its object."""
-    actor = second.operation.actor
-    reads = second.operation.kind in READS
-    for first in before[: -_HORIZON - 1 : -1]:
-        changes = first.operation.kind not in READS
-        if first.operation.actor == actor:
-            if changes:
-                return
-        elif changes or not reads:
-            if actor in first.others and not first.held & second.held:
-                yield Race(first, second)
-            if changes:
-                return
+def _conflict(event: Event, other: Event) -> bool:
+    one, two = event.operation, other.operation
+    return one.actor != two.actor and not (one.kind in READS and two.kind in READS)

@@ -19,20 +19,22 @@ if TYPE_CHECKING:
 
 
 class RoundRobin(Policy):
-    """Each task does `quantum` operations, then it is the next one's turn. No chance at all.
+    """Each task does `quantum` operations, then it is the next one's turn.
 
     Args:
         quantum: how many decisions in a row may go to one task.
         newest_first: go round from the task that was started last to the one that was started first.
+        ragged: draw the length of each turn, up to `quantum`; else there is no chance in it at all.
     """
 
     name = "round-robin"
 
-    def __init__(self, quantum: int = 1, *, newest_first: bool = False) -> None:
+    def __init__(self, quantum: int = 1, *, newest_first: bool = False, ragged: bool = False) -> None:
         super().__init__()
         if quantum < 1:
             raise ValueError(f"round-robin: a quantum of {quantum} operations lets nobody run; use 1 or more")
         self.quantum = quantum
+        self._ragged = ragged
         self._direction = -1 if newest_first else 1
         self._seats = 0
         self._turn = 0.0
@@ -51,12 +53,16 @@ class RoundRobin(Policy):
             if actor.rank == UNDRAWN:
                 self._seats += 1
                 actor.rank = float(self._seats)
-        if running is not None and running.rank == self._turn and self._left > 0:
-            self._left -= 1
-            return enabled.index(running)
+        if running is not None:
+            if self._turn == 0:
+                self._turn = running.rank  # it was chosen by somebody else, before us
+            if running.rank == self._turn and self._left > 0:
+                self._left -= 1
+                return enabled.index(running)
         index = self._next_in_ring(enabled)
         self._turn = enabled[index].rank
-        self._left = self.quantum - 1
+        quantum = 1 + int(self.random.random() * self.quantum) if self._ragged else self.quantum
+        self._left = quantum - 1
         return index
 
     def _next_in_ring(self, enabled: Sequence[Actor]) -> int:
