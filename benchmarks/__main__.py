@@ -97,6 +97,11 @@ def say(text: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, write."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["schedules"]:
+        from benchmarks.schedules.__main__ import main as schedules_main
+
+        return schedules_main(arguments[1:])
     options = parse(arguments)
     if options.list:
         print("\n".join(f"{row.key:20} {row.title}" for row in ROWS.values()))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.schedules.program import Program
-from benchmarks.schedules.programs.shared import Condition, array, join
-from lkl_green.linux import Mutex
+from benchmarks.schedules.programs.shared import Condition, Mutex, array, join
 from lkl_green.testing import Shared, spawn
 
 SIZE = 3
