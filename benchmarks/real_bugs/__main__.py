@@ -76,12 +76,14 @@ class Effort(NamedTuple):
         runs: of the test on OS threads.
         seeds: how often the bug is looked for.
         schedules: what the fixed release has to pass.
+        searched: how many of all its schedules may be run.
         pythons: interpreters to replay on.
     """
 
     runs: int
     seeds: int
     schedules: int
+    searched: int
     pythons: Sequence[str]
 
 
@@ -96,7 +98,7 @@ def tell(bug: Bug, cache: Path, effort: Effort) -> None:
         for name in ("found.json", "shrunk.json"):
             for python in effort.pythons:
                 tell_replay(bug, name, Inside(bug, old, python).ask("replay", Path(directory, name)))
-    tell_fixed(bug, Inside(bug, fixed).ask("passes", effort.schedules))
+    tell_fixed(bug, Inside(bug, fixed).ask("passes", effort.schedules, effort.searched))
 
 
 def tell_finding(bug: Bug, found: Any) -> None:
@@ -143,11 +145,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--runs", type=int, default=2_000, metavar="N", help="how often OS threads run each test")
     parser.add_argument("--seeds", type=int, default=20, metavar="N", help="how often each bug is looked for")
     parser.add_argument("--schedules", type=int, default=10_000, metavar="N", help="what the fixed release has to pass")
+    parser.add_argument(
+        "--searched", type=int, default=20_000, metavar="N", help="how many of all there are may be run"
+    )
     options = parser.parse_args(arguments)
     unknown = set(options.packages) - set(BUGS)
     if unknown:
         parser.error(f"no bug of {', '.join(sorted(unknown))} here; there are {', '.join(BUGS)}")
-    effort = Effort(options.runs, options.seeds, options.schedules, options.python or pythons())
+    effort = Effort(options.runs, options.seeds, options.schedules, options.searched, options.python or pythons())
     with tempfile.TemporaryDirectory() as temporary:
         cache = options.cache or Path(temporary)
         cache.mkdir(parents=True, exist_ok=True)

@@ -22,9 +22,8 @@ _WITHIN = 10_000
 _HANGS_S = 5.0
 _WIDTH = 116
 
-# What looks for all schedules, within a bound and without, and how many of them it may run.
+# What looks for all schedules, within a bound and without.
 SEARCHES = ("preemption-bound:3", "dfs")
-_SEARCHED = 20_000
 
 
 def test_of(bug: Bug) -> Callable[[], object]:
@@ -57,10 +56,10 @@ def again(bug: Bug, file: str) -> dict[str, Any]:
     return {"verdict": failure.verdict.value if failure else "passed", "python": sys.version.split()[0]}
 
 
-def passes(bug: Bug, schedules: int) -> list[dict[str, Any]]:
+def passes(bug: Bug, schedules: int, searched: int) -> list[dict[str, Any]]:
     """Explore a release that should have no bug: as it was found, and in search of all schedules there are."""
     test, outcomes = test_of(bug), []
-    for policy, limit in (("pos", schedules), *((search, _SEARCHED) for search in SEARCHES)):
+    for policy, limit in (("pos", schedules), *((search, searched) for search in SEARCHES)):
         report = explore(test, threads=True, policy=policy, schedules=limit, name=bug.test)
         outcomes.append(
             {
@@ -108,6 +107,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     replays.set_defaults(answer=again)
     passing = questions.add_parser("passes")
     passing.add_argument("schedules", type=int)
+    passing.add_argument("searched", type=int)
     passing.set_defaults(answer=passes)
     alone = questions.add_parser("unhelped")
     alone.add_argument("runs", type=int)

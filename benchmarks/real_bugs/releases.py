@@ -33,6 +33,7 @@ def install(package: str, version: str, cache: Path) -> Path:
     half_done = cache / f"{directory.name}.part"
     shutil.rmtree(half_done, ignore_errors=True)
     command = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--only-binary=:all:"]
+    command += ["--retries=1", "--timeout=10"]  # without an index it should not take long to say so
     try:
         done = subprocess.run(
             [*command, "--target", str(half_done), f"{package}=={version}"],

@@ -107,7 +107,16 @@ def test_old_release_fails_and_fixed_release_passes(package: str, tmp_path: Path
             releases.install(package, version, cache)
         except releases.NotInstalled as error:
             pytest.skip(str(error))
-    command = [sys.executable, "-m", "benchmarks.real_bugs", package, "--runs=100", "--seeds=3", "--schedules=500"]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.real_bugs",
+        package,
+        "--runs=100",
+        "--seeds=3",
+        "--schedules=500",
+        "--searched=2500",
+    ]
     done = subprocess.run(
         [*command, f"--cache={cache}", "--python", sys.executable],
         cwd=ROOT,
