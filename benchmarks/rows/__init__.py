@@ -7,6 +7,7 @@ from benchmarks.rows import (
     echo,
     embed,
     exploring,
+    finding,
     handoff,
     idle,
     interrupts,
@@ -31,6 +32,7 @@ TOPICS = (
     embed,
     echo,
     exploring,
+    finding,
     testing,
 )
 ROWS = {row.key: row for topic in TOPICS for row in topic.ROWS}

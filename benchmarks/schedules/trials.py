@@ -25,6 +25,7 @@ class Result:
     Attributes:
         found: schedules to the first bug, of each trial that found it.
         trials: how many there were.
+        wanted: how many there should have been.
         schedules: how many were run in all of them.
         seconds: how long that took.
         reasons: how often each policy of a portfolio was the one that found it.
@@ -32,6 +33,7 @@ class Result:
 
     found: list[int] = field(default_factory=list)
     trials: int = 0
+    wanted: int = TRIALS
     schedules: int = 0
     seconds: float = 0.0
     reasons: dict[str, int] = field(default_factory=dict)
@@ -48,10 +50,10 @@ class Result:
 
     def text(self) -> str:
         """Mean and standard deviation, as the papers give them."""
+        share = "" if len(self.found) == self.trials == self.wanted else f" ({len(self.found)}/{self.trials})"
         if not self.found:
-            return "-"
+            return f"-{share}"
         spread = stdev(self.found) if len(self.found) > 1 else 0.0
-        share = "" if len(self.found) == self.trials else f" ({len(self.found)}/{self.trials})"
         return f"{mean(self.found):.0f}±{spread:.0f}{share}"
 
 
@@ -65,7 +67,7 @@ def run_trials(program: Program, policy: str, trials: int = TRIALS, limit: int =
         limit: schedules of each.
         budget_s: no further campaign is begun after so many seconds; 0: no limit.
     """
-    result = Result()
+    result = Result(wanted=trials)
     begin = perf_counter()
     for seed in range(trials):
         _run_trial(program, policy, seed, limit, result)
