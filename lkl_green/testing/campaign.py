@@ -37,6 +37,8 @@ CHUNK = 64
 
 _ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{5,}\b")
 
+_ADDRESS = re.compile(r"\b0x[0-9a-fA-F]+")
+
 # The numbers of the schedules that are recorded as they are run; to record one takes as long as running some dozen.
 _INSPECTED = frozenset({0, 1, 7, 63, 511, 4095})
 
@@ -251,7 +253,12 @@ def ending(run: Run) -> str:
     """How a run ended, for comparison and for people."""
     if run.verdict is Verdict.HUNG:
         return "hung"  # at which line it was interrupted is chance
-    return f"{run.verdict.value} {describe(run.error)}".strip()
+    return f"{run.verdict.value} {unaddressed(describe(run.error))}".strip()
+
+
+def unaddressed(text: str) -> str:
+    """Without the addresses of objects, which differ from run to run and mean nothing."""
+    return _ADDRESS.sub("0x...", text)
 
 
 def describe(error: BaseException | None) -> str:

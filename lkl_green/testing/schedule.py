@@ -89,18 +89,20 @@ class Schedule:
         """Read what `dumps()` wrote. Raises ScheduleFileError if it is damaged, or of a newer format."""
         try:
             data = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ScheduleFileError(f"{source} is not a schedule file: {error}; it may be cut off or edited") from None
         if not isinstance(data, dict) or data.get("format") != FORMAT:
             raise ScheduleFileError(f"{source} is JSON, but not a schedule: it has no format {FORMAT!r}")
-        if not isinstance(data.get("version"), int) or data["version"] > VERSION:
+        version = data.get("version")
+        if type(version) is not int or not 1 <= version <= VERSION:
             raise ScheduleFileError(
-                f"{source} has format version {data.get('version')!r}; this lkl_green reads up to {VERSION}: "
+                f"{source} has format version {version!r}; this lkl_green reads up to {VERSION}: "
                 "replay it with the version that wrote it, or a later one"
             )
         try:
-            decisions = [Decision(*map(_text, entry)) for entry in data["decisions"]]
-            fields = {name: data[name] for name in ("test", "verdict", "error", "policy", "seed", "number", "options")}
+            entries = _typed("decisions", data["decisions"], list)
+            decisions = [Decision(*map(_text, _typed("a decision", entry, list))) for entry in entries]
+            fields = {name: _typed(name, data[name], kind) for name, kind in _FIELDS.items()}
             return cls(decisions, **fields)
         except (KeyError, TypeError, ValueError) as error:
             raise ScheduleFileError(f"{source} is damaged: {type(error).__name__}: {error}") from None
@@ -112,6 +114,15 @@ class Schedule:
             return cls.loads(path.read_text(encoding="utf-8"), str(path))
         except (OSError, UnicodeDecodeError) as error:
             raise ScheduleFileError(f"{path} cannot be read: {error}") from None
+
+
+_FIELDS = {"test": str, "verdict": str, "error": str, "policy": str, "seed": int, "number": int, "options": dict}
+
+
+def _typed(name: str, value: Any, kind: type) -> Any:
+    if type(value) is not kind:
+        raise TypeError(f"{name} is {value!r}, which is no {kind.__name__}")
+    return value
 
 
 def _text(value: object) -> str:

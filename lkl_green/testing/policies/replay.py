@@ -94,7 +94,7 @@ class Replay(Policy):
         """The recorded choice."""
         wanted = self._wanted()
         index, _, options = wanted.op.partition("/")
-        if wanted.actor != kind or options != str(count):
+        if wanted.actor != kind or options != str(count) or not index.isdecimal() or int(index) >= count:
             self._mismatch(f"recorded was {str(wanted)!r}, and now there is a choice of {kind!r} among {count}")
         self._next += 1
         return int(index)

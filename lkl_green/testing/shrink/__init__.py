@@ -21,7 +21,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from lkl_green.testing.campaign import Campaign, describe
+from lkl_green.testing.campaign import Campaign, describe, unaddressed
 from lkl_green.testing.policies.replay import Replay, Trail
 from lkl_green.testing.run import Verdict
 from lkl_green.testing.shrink.contrast import contrast
@@ -133,7 +133,8 @@ class Shrinker:
         first = Following(Replay(self._failure.schedule.decisions))
         run = self._run(first)
         self._wanted = self._signature(run)
-        if run.verdict is not self._failure.verdict or describe(run.error) != self._failure.error:
+        error = unaddressed(describe(run.error))
+        if run.verdict is not self._failure.verdict or error != unaddressed(self._failure.error):
             return self._failure
         before = first.cost
         self._best = _Best(before, run.trail, first.taken)
