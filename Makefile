@@ -56,7 +56,7 @@ SHA256 = import sys, hashlib; print(hashlib.sha256(open(sys.argv[1], "rb").read(
 
 test: .venv/stamp-test .venv/stamp-lint
 	@echo "== tests with $$($(BIN)/python --version)"
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q -n auto
 	@for version in $(VERSIONS); do $(MAKE) --no-print-directory test-$$version || exit 1; done
 
 lint: .venv/stamp-lint
@@ -111,5 +111,5 @@ python-%: .venv/stamp-run
 test-%:
 	@if $(BIN)/python -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] != "$*")' 2>/dev/null; then :; \
 	elif [ -n "$$($(FIND_PYTHON))" ]; then $(MAKE) --no-print-directory .venv-$*/stamp && \
-	echo "== tests with $$(.venv-$*/bin/python --version)" && .venv-$*/bin/python -m pytest -q; \
+	echo "== tests with $$(.venv-$*/bin/python --version)" && .venv-$*/bin/python -m pytest -q -n auto; \
 	else echo "== Python $* is not installed: its tests are skipped"; fi
