@@ -56,7 +56,7 @@ class Watchdog:
         if self._period_ns is None:
             return
         host = self._kernel.host
-        self._timer = host.timer_alloc(self._on_timer, None)
+        self._timer = host.timer_alloc(self._look, None)
         if self._timer is None or host.timer_set_oneshot(self._timer, self._period_ns):
             self.stop()
             raise OSError(errno.ENOMEM, "the host gave no timer for the watchdog")
@@ -74,7 +74,7 @@ class Watchdog:
             self._bark(period_ns)
         self._seen = now
 
-    def _on_timer(self, _arg: object) -> None:
+    def _look(self, _arg: object) -> None:
         """In the host timer's thread."""
         self.look(self._period_ns or 0)
         timer = self._timer
