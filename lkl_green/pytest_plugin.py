@@ -236,6 +236,8 @@ def _explore(item: pytest.Function, test: Any, count: int | None, options: dict[
         line.clear()
     if not report.passed:
         _fail(item, report)
+    elif report.warnings:
+        item.stash[_section] = "\n".join(f"warning: {warning}" for warning in report.warnings)  # shown with -rP
 
 
 def _replay(item: pytest.Function, test: Any, schedule: Schedule) -> None:

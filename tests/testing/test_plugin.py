@@ -174,6 +174,28 @@ def test_a_deadlock_has_no_traceback_but_stacks(run: Pytest) -> None:
     result.stdout.fnmatch_lines(["deadlock", "*Completion godot*", "*Completion(name=*wait_for_completion()*"])
 
 
+def test_locks_in_two_orders_are_told_though_nothing_fails(run: Pytest) -> None:
+    result = run(
+        """
+        from lkl_green.linux import Mutex
+
+        @pytest.mark.schedules(50)
+        def test_it():
+            left, right = Mutex(name="left"), Mutex(name="right")
+
+            def embrace(first, second):
+                with first, second:
+                    pass
+
+            spawn(embrace, left, right).join()
+            spawn(embrace, right, left).join()
+        """,
+        "-rP",
+    )
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*- schedule -*", "warning: *left*right*"])
+
+
 def test_addresses_in_a_message_are_not_taken_for_a_difference(run: Pytest) -> None:
     result = run("""
         class Box:
