@@ -18,6 +18,9 @@ PACKAGE = join(dirname(dirname(__file__)), "")
 # What stands between a program and the primitives it uses. A line of these says less than the line that called it.
 _BETWEEN = (threading.__file__, queue.__file__, concurrent.futures.thread.__file__)
 
+# A task's first frame. What is below it is the host thread's, and `threading` if that is an OS thread.
+_FIRST = "ret_from_fork"
+
 
 class Where(NamedTuple):
     """A line of source."""
@@ -42,7 +45,7 @@ def _is_known(filename: str) -> bool:
 def innermost(frame: FrameType | None) -> Where | None:
     """The innermost frame, from `frame` outwards, that is not ours, and not of `threading` if there is another."""
     between = None
-    while frame is not None:
+    while frame is not None and frame.f_code.co_name != _FIRST:
         filename = frame.f_code.co_filename
         if _is_known(filename):
             return _where(frame)
@@ -59,7 +62,7 @@ def _where(frame: FrameType) -> Where:
 def stack_of(frame: FrameType | None) -> list[Where]:
     """The frames of a suspended task that people know, outermost first."""
     found: list[Where] = []
-    while frame is not None and frame.f_code.co_name != "ret_from_fork":  # below are the host thread's
+    while frame is not None and frame.f_code.co_name != _FIRST:
         if _is_known(frame.f_code.co_filename):
             found.append(_where(frame))
         frame = frame.f_back
