@@ -32,6 +32,7 @@ class Run:
     Attributes:
         verdict: how it ended.
         error: the exception, for verdicts that come from one.
+        escape: a wait for the outside world that was refused, whether or not the program caught the exception.
         detail: for people: who waits for what, which limit was hit.
         steps: operations done.
         trail: each decision as the number of the option taken, in order.
@@ -43,6 +44,7 @@ class Run:
     # Defaults of the class, not assignments in __init__: most runs pass, and there are tens of thousands a second.
     verdict = Verdict.PASSED
     error: BaseException | None = None
+    escape: BaseException | None = None
     detail = ""
     steps = 0
     decisions: Sequence[Decision] = ()

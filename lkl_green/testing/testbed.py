@@ -179,6 +179,8 @@ class Testbed:
             return
         if len(kernel.pids.tasks) != self._base and self._any_stuck(kernel):
             run.verdict = Verdict.LEAKED if main.exit_state else Verdict.DEADLOCK
+        elif run.escape is not None:
+            run.verdict, run.error = Verdict.ESCAPED, run.escape
         elif kernel.printk.tainted:
             run.detail = mutexes_left_held(kernel)
             if run.detail:

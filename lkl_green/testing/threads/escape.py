@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from lkl_green.errors import Escape
 from lkl_green.kernel.current import running_here
+from lkl_green.testing.controller import Controller
 from lkl_green.testing.threads.aio import poll_again
 
 if TYPE_CHECKING:
@@ -127,10 +128,14 @@ def _escape(what: str) -> Escape:
     kernel = running_here.kernel
     assert kernel is not None
     task = kernel.sched.current
-    return Escape(
+    error = Escape(
         f"kernel thread {task.comm}-{task.pid} calls {what}, which would wait for the outside world and stop the whole "
         f"kernel: {_IN_ANOTHER_THREAD}"
     )
+    policy = kernel.sched.policy
+    if isinstance(policy, Controller):
+        policy.run.escape = error  # the program may catch it, and the schedule has failed all the same
+    return error
 
 
 def _named_like(function: Callable[..., Any], original: Any) -> Callable[..., Any]:
