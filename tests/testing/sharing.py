@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 
 from lkl_green.testing import Shared, random, spawn
@@ -53,3 +54,18 @@ def raises_what_cannot_be_pickled() -> None:
 
     if count(1) == 1:
         raise Odd
+
+
+def deadlocks() -> None:
+    """Two locks in two orders, with `threading`."""
+    left, right = threading.Lock(), threading.Lock()
+
+    def embrace(first: threading.Lock, second: threading.Lock) -> None:
+        with first, second:
+            pass
+
+    threads = [threading.Thread(target=embrace, args=pair) for pair in ((left, right), (right, left))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()

@@ -131,7 +131,12 @@ def test_a_failure_is_told_with_the_command_that_replays_it(call: Call) -> None:
 
 def test_the_same_call_prints_the_same(call: Call) -> None:
     arguments = ("explore", "--seed", "7", "--policy", "random", "bank.py::test_overdraft")
-    assert call(*arguments) == call(*arguments) == call(*arguments, "--jobs", "2")
+    first = call(*arguments)
+    assert first == call(*arguments)
+    argv = [sys.executable, "-m", "lkl_green", *arguments, "--jobs", "2"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    alone = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    assert Outcome(alone.returncode, alone.stdout, alone.stderr) == first
 
 
 def test_all_schedules_pass(call: Call) -> None:
