@@ -27,7 +27,7 @@ def green_schedules(test: Callable[[], object]) -> Iterator[Callable[[], object]
         ThreadsInstalled: the replacements are in place already, for something else.
     """
     hook = threading.excepthook
-    with green_threads() as replacements:
+    with green_threads(roots=[test]) as replacements:
         main = as_main(test)
 
         def run() -> None:

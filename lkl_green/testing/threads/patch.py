@@ -37,7 +37,7 @@ from lkl_green.testing.threads.simplequeue import SimpleQueue
 from lkl_green.testing.threads.watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from lkl_green.kernel.kernel import Kernel
 
@@ -51,11 +51,16 @@ _native_simple_queue: Any = queue.SimpleQueue
 class Replacements:
     """The replacements, and what they replace.
 
+    Args:
+        roots: functions that hold names or locks which no module holds.
+
     Attributes:
         unhandled: what the program holds that could not be replaced, for people.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, roots: Iterable[object] = ()) -> None:
+        self._roots = list(roots)
+        self._rebinder: Rebinder | None = None
         self.unhandled: list[str] = []
         self._adopted: dict[int, tuple[Any, Any]] = {}  # by id of the native object: itself, and its stand-in
         self._counts: WeakKeyDictionary[Kernel, dict[str, itertools.count[int]]] = WeakKeyDictionary()
@@ -77,7 +82,8 @@ class Replacements:
             self._keep_the_kernel_native()
             for owner, name, new in list(self._table()):
                 self._replace(owner, name, new)
-            Rebinder(self._names, self._stand_in).walk()
+            self._rebinder = Rebinder(self._names, self._stand_in)
+            self._rebinder.walk(self._roots)
             futures_base.LOGGER.addFilter(_is_news)
         except BaseException:
             self.restore()
@@ -92,8 +98,12 @@ class Replacements:
                 delattr(owner, name)
             else:
                 setattr(owner, name, old)
+        if self._rebinder is not None:
+            self._rebinder.undo()
         originals = {id(stand_in): old for old, stand_in in self._adopted.values()}
-        Rebinder([(new, old) for old, new in self._names], lambda value: originals.get(id(value), value)).walk()
+        Rebinder([(new, old) for old, new in self._names], lambda value: originals.get(id(value), value)).walk(
+            self._roots
+        )
 
     def _replace(self, owner: Any, name: str, new: Any) -> None:
         self._undo.append((owner, name, vars(owner).get(name, _ABSENT)))
@@ -241,12 +251,15 @@ def _is_free(lock: Any) -> bool:
 
 
 @contextmanager
-def green_threads(kernel: Kernel | None = None, watch_s: float | None = 5.0) -> Iterator[Replacements]:
+def green_threads(
+    kernel: Kernel | None = None, watch_s: float | None = 5.0, roots: Iterable[object] = ()
+) -> Iterator[Replacements]:
     """Make `threading`, `queue`, `time`, thread pools and asyncio run as kernel threads, for as long as it lasts.
 
     Args:
         kernel: the kernel that will run the program; None if there are several, one after another.
         watch_s: raise Escape in a thread of that kernel that blocks outside it for this long; None: do not look.
+        roots: functions that hold names or locks which no module holds: made by `exec()`, or bound to fixtures.
 
     Raises:
         ThreadsInstalled: they do already.
@@ -254,7 +267,7 @@ def green_threads(kernel: Kernel | None = None, watch_s: float | None = 5.0) -> 
     """
     if kernel is not None and not kernel.lkl_is_running():
         raise KernelHalted("green_threads() for a kernel that has halted")
-    replacements = Replacements()
+    replacements = Replacements(roots)
     replacements.install()
     watch = None if kernel is None or watch_s is None else Watch(kernel, watch_s)
     try:

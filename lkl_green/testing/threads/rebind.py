@@ -6,7 +6,9 @@ walking the program's modules: their globals, the defaults and closures of their
 classes, and the objects and containers that hang from them. The standard library is not walked, except where the patch
 table names it: its own locks are held for moments, and must not become scheduling points.
 
-The same walk with the table turned round puts everything back, also in modules that were imported meanwhile.
+Each change is remembered, and undone where nobody has changed the place since. Modules that were imported meanwhile are
+put right by the same walk with the table turned round; it alone would not do, because several originals have one
+replacement.
 """
 
 from __future__ import annotations
@@ -16,12 +18,14 @@ import sysconfig
 import threading
 import types
 from collections import deque
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lkl_green.testing.threads.condition import adopt_condition
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 _DEPTH = 6
 _LEFT_ALONE = frozenset(
@@ -68,25 +72,56 @@ class Rebinder:
         self._kept = table  # the ids are good for as long as the objects live
         self._convert = convert
         self._seen: set[int] = set()
-        self.count = 0
+        self._changes: list[tuple[Callable[[], Any], Callable[[Any], object], Any, Any]] = []
 
-    def walk(self) -> int:
-        """Walk all modules of the program; how many places were changed."""
+    @property
+    def count(self) -> int:
+        """How many places were changed."""
+        return len(self._changes)
+
+    def undo(self) -> None:
+        """Put back what was changed and has not been changed again."""
+        while self._changes:
+            read, write, old, new = self._changes.pop()
+            with suppress(LookupError, AttributeError, ValueError):  # the place is no more
+                if read() is new:
+                    write(old)
+
+    def _change(self, read: Callable[[], Any], write: Callable[[Any], object], old: Any, new: Any) -> None:
+        write(new)
+        self._changes.append((read, write, old, new))
+
+    def walk(self, roots: Iterable[object] = ()) -> int:
+        """Walk all modules of the program, and `roots`; how many places were changed.
+
+        Args:
+            roots: what will be called. It may live where no module is, made by `exec()`, and hold what no module holds:
+                the fixtures of a test.
+        """
         modules = list(program_modules())
         self._names = {module.__name__ for module in modules}
         for module in modules:
             self._dict(module.__dict__, _DEPTH)
+        for root in roots:
+            self._root(root)
         return self.count
+
+    def _root(self, root: object) -> None:
+        function = root
+        while function is not None:
+            namespace: dict[str, Any] = getattr(function, "__globals__", {})
+            name = namespace.get("__name__")
+            if isinstance(name, str) and name not in sys.modules:
+                self._names.add(name)
+                self._dict(namespace, _DEPTH)
+            function = getattr(function, "__wrapped__", None)
+        self._visit(root, _DEPTH)
 
     def _new(self, value: Any) -> Any:
         if isinstance(value, _ATOMS) and not isinstance(value, types.BuiltinFunctionType):
             return value
         new = self._table.get(id(value), self)
-        if new is self:
-            new = self._convert(value)
-        if new is not value:
-            self.count += 1
-        return new
+        return self._convert(value) if new is self else new
 
     # -- what holds references
 
@@ -94,7 +129,7 @@ class Rebinder:
         for key, value in list(namespace.items()):
             new = self._new(value)
             if new is not value:
-                namespace[key] = new
+                self._change(partial(namespace.__getitem__, key), partial(namespace.__setitem__, key), value, new)
             else:
                 self._visit(value, depth - 1)
 
@@ -111,6 +146,10 @@ class Rebinder:
             self._visit(value.__func__, depth)
         elif isinstance(value, types.MethodType):
             self._visit(value.__self__, depth)
+            self._visit(value.__func__, depth)
+        elif isinstance(value, partial):
+            for part in (value.func, value.args, value.keywords):
+                self._visit(part, depth - 1)
         elif isinstance(value, dict):
             self._dict(value, depth)
         elif isinstance(value, list | deque):
@@ -125,9 +164,10 @@ class Rebinder:
         if function.__module__ not in self._names:
             return
         if function.__defaults__:
-            defaults = tuple(map(self._new, function.__defaults__))
-            if defaults != function.__defaults__:
-                function.__defaults__ = defaults
+            old = function.__defaults__
+            new = tuple(map(self._new, old))
+            if new != old:
+                self._change(lambda: function.__defaults__, partial(setattr, function, "__defaults__"), old, new)
         if function.__kwdefaults__:
             self._dict(function.__kwdefaults__, depth)
         for cell in function.__closure__ or ():
@@ -137,7 +177,9 @@ class Rebinder:
                 continue
             new = self._new(value)
             if new is not value:
-                cell.cell_contents = new
+                self._change(
+                    partial(getattr, cell, "cell_contents"), partial(setattr, cell, "cell_contents"), value, new
+                )
             else:
                 self._visit(value, depth - 1)
         self._visit(getattr(function, "__wrapped__", None), depth)
@@ -146,7 +188,8 @@ class Rebinder:
         for name, value in list(vars(cls).items()):
             new = self._new(value.__func__ if isinstance(value, staticmethod) else value)
             if new is not value and not (isinstance(value, staticmethod) and new is value.__func__):
-                self._set(cls, name, staticmethod(new) if isinstance(value, staticmethod) else new)
+                put = staticmethod(new) if isinstance(value, staticmethod) else new
+                self._change(partial(vars(cls).__getitem__, name), partial(self._set, cls, name), value, put)
             else:
                 self._visit(value, depth - 1)
 
@@ -154,7 +197,7 @@ class Rebinder:
         for number, value in enumerate(list(items)):
             new = self._new(value)
             if new is not value:
-                items[number] = new
+                self._change(partial(items.__getitem__, number), partial(items.__setitem__, number), value, new)
             else:
                 self._visit(value, depth - 1)
 
@@ -185,7 +228,7 @@ class Rebinder:
             return
         new = self._new(held)
         if new is not held:
-            self._set(value, name, new)
+            self._change(partial(getattr, value, name), partial(self._set, value, name), held, new)
         else:
             self._visit(held, depth - 1)
 
