@@ -33,7 +33,7 @@ _MARKER = """\
 schedules(count, *, policy, seed, setup, shrink, threads, jobs, time_budget, max_steps, explore_time, explore_irqs, \
 host_faults): run the test as a kernel thread of lkl_green under many schedules, and fail if it fails in one of them"""
 
-_DEFAULTS = {"schedules": "1000", "seed": "0", "policy": "pos", "trace_dir": ".lkl_schedules"}
+_DEFAULTS = {"schedules": "1000", "seed": "0", "policy": "default", "trace_dir": ".lkl_schedules"}
 _MAX_SEED = 1_000_000_000
 _PROGRESS_AFTER_S = 1.0
 
@@ -52,7 +52,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--lkl-schedules", type=_positive, metavar="N", help="how many schedules each marked test is run in"
     )
     group.addoption("--lkl-seed", type=_seed, metavar="N", help="seed of the schedules, or 'random'; default 0")
-    group.addoption("--lkl-policy", metavar="NAME", help="how schedules are made; default pos")
+    group.addoption("--lkl-policy", metavar="NAME", help="how schedules are made")
     group.addoption(
         "--lkl-replay", type=Path, metavar="FILE", help="run the marked test in this recorded schedule only"
     )

@@ -14,7 +14,7 @@ from benchmarks.schedules.trials import LIMIT, TRIALS, Result, run_trials
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-POLICIES = ("portfolio", "pos", "surw", "urw", "pct", "random")
+POLICIES = ("default", "portfolio", "pos", "surw", "urw", "pct", "random")
 QUICK_TRIALS = 5
 QUICK_LIMIT = 500
 # A campaign is not begun when a cell has taken this long.

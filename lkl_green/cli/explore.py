@@ -55,7 +55,7 @@ def add(commands: Any) -> None:
         "--schedules", metavar="N", type=_positive, default=1000, help="how many schedules; default 1000"
     )
     explore.add_argument("--seed", metavar="N", type=int, default=0, help="the same seed gives the same schedules")
-    explore.add_argument("--policy", metavar="NAME", default="pos", help="how schedules are made; default pos")
+    explore.add_argument("--policy", metavar="NAME", default="default", help="how schedules are made")
     explore.add_argument("--jobs", metavar="N", type=_positive, default=1, help="processes that share the work")
     explore.add_argument(
         "--time-budget", metavar="SECONDS", type=seconds, help="begin no schedule after this time; then, exit status 3"

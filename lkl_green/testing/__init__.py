@@ -11,6 +11,7 @@ from lkl_green.testing.run import Verdict
 from lkl_green.testing.schedule import Schedule
 from lkl_green.testing.shared import Shared
 from lkl_green.testing.spawn import Spawned, spawn
+from lkl_green.testing.table import schedule_table
 
 __all__ = [
     "Failure",
@@ -25,6 +26,7 @@ __all__ = [
     "fault_point",
     "random",
     "replay",
+    "schedule_table",
     "schedules",
     "spawn",
 ]

@@ -23,7 +23,7 @@ _EXPLORE = inspect.signature(explore).parameters
 def schedules(
     count: int = 1000,
     *,
-    policy: Policy | str = "pos",
+    policy: Policy | str = "default",
     seed: int = 0,
     setup: Callable[..., Mapping[str, Any] | None] | None = None,
     shrink: bool = True,

@@ -30,7 +30,7 @@ DEFAULT_WATCHDOG_S = 10.0
 def explore(
     test: Callable[[], object],
     *,
-    policy: Policy | str = "pos",
+    policy: Policy | str = "default",
     schedules: int = 1000,
     seed: int = 0,
     jobs: int = 1,

@@ -115,7 +115,7 @@ def test_a_failure_is_told_with_the_command_that_replays_it(call: Call) -> None:
     found = call("explore", "bank.py::test_overdraft")
     assert (found.status, found.err) == (1, "")
     lines = found.out.splitlines()
-    assert re.fullmatch(r"bank.py::test_overdraft: failed: \d+ schedules, policy pos, seed 0", lines[0])
+    assert re.fullmatch(r"bank.py::test_overdraft: failed: \d+ schedules, policy default, seed 0", lines[0])
     assert "AssertionError" in lines
     assert "one more" not in lines, "what a test prints a thousand times is not worth reading"
     command = lines[-1].split()
@@ -141,7 +141,7 @@ def test_the_same_call_prints_the_same(call: Call) -> None:
 
 def test_all_schedules_pass(call: Call) -> None:
     passed = call("explore", "bank.py::test_fine", "--schedules", "30")
-    assert passed == Outcome(0, "bank.py::test_fine: passed: 30 schedules, policy pos, seed 0\n", "")
+    assert passed == Outcome(0, "bank.py::test_fine: passed: 30 schedules, policy default, seed 0\n", "")
     assert not Path(".lkl_schedules").exists()
 
 
@@ -181,7 +181,7 @@ def test_as_json(call: Call) -> None:
     found = call("explore", "--json", "--save", "kept/race.json", "bank.py::test_overdraft")
     told = json.loads(found.out)
     assert found.status == 1
-    assert (told["outcome"], told["policy"], told["seed"]) == ("failed", "pos", 0)
+    assert (told["outcome"], told["policy"], told["seed"]) == ("failed", "default", 0)
     assert told["schedule_file"] == "kept/race.json"
     assert told["failure"]["verdict"] == "failed"
     assert told["failure"]["error"] == "AssertionError"
@@ -217,7 +217,7 @@ def test_a_schedule_that_does_not_fit_proves_nothing(call: Call) -> None:
         (["explore", "bank.py::test_with_fixture"], r"it takes arguments \(tmp_path\). If they are fixtures of pytest"),
         (["explore", "bank.py::TestX::test"], "this is a method or one of several cases"),
         (["explore", "bank.py::test_async"], "test_async is a coroutine function"),
-        (["explore", "--policy", "best", "bank.py::test_fine"], "policy='best': use 'pos', "),
+        (["explore", "--policy", "best", "bank.py::test_fine"], "policy='best': use 'default', 'pos', "),
         (["explore", "--policy", "dfs", "--jobs", "2", "bank.py::test_fine"], "policy 'dfs' searches"),
         (["explore", "--schedules", "0", "bank.py::test_fine"], "'0' is no number above 0"),
         (["explore", "--time-budget", "0", "bank.py::test_fine"], "time_budget=0.0: seconds, more than 0"),
@@ -264,6 +264,6 @@ def test_progress_is_shown_on_a_terminal(tmp_path: Path) -> None:
     with subprocess.Popen(argv, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=theirs) as process:
         os.close(theirs)
         printed, _ = process.communicate(timeout=TIMEOUT_S)
-    assert printed == b"bank.py::test_slow: passed: 8 schedules, policy pos, seed 0\n"
+    assert printed == b"bank.py::test_slow: passed: 8 schedules, policy default, seed 0\n"
     assert b" of 8 schedules, " in os.read(ours, 10_000)
     os.close(ours)

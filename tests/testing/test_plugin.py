@@ -113,7 +113,7 @@ def test_a_failure_is_told_as_pytest_tells_failures_with_the_command_that_replay
             "failed: AssertionError: assert 1 == 2",
             "step  main * add * add#2 * source",
             "*  read counter * test_it.py:8 *  counter.value += 1",
-            "schedule * of seed 0, policy pos",
+            "schedule * of seed 0, policy reversal",
             "*; no schedule with fewer preemptions fails like this",
             "replay it with:",
             "    pytest test_it.py::test_counter --lkl-replay=.lkl_schedules/test_it.py_test_counter.json",
@@ -136,7 +136,7 @@ def test_the_replay_command_fails_until_the_test_is_right(run: Pytest) -> None:
     replay = replay_arguments(run(RACE))
     again = run(RACE, *replay)
     again.assert_outcomes(failed=1)
-    again.stdout.fnmatch_lines(["failed: AssertionError: assert 1 == 2", "schedule * of seed 0, policy pos"])
+    again.stdout.fnmatch_lines(["failed: AssertionError: assert 1 == 2", "schedule * of seed 0, policy reversal"])
     right = RACE.replace("== threads", "<= threads")
     run(right, *replay).assert_outcomes(passed=1)
 

@@ -52,7 +52,7 @@ def test_a_report_says_all_that_is_needed_in_a_page(failure):
     assert text.startswith("failed: AssertionError: ten are missing")
     assert "in withdraw_twice" in text
     assert "lkl_green/testing" not in text, "frames of this package help nobody"
-    assert f"schedule {failure.number} of seed 0, policy pos" in text
+    assert f"schedule {failure.number} of seed 0, policy reversal" in text
     assert "to 1 preemption and " in text
     assert "no schedule with fewer preemptions fails like this" in text
     assert "the nearest passing schedule is the same up to step " in text

@@ -8,6 +8,7 @@ from lkl_green.testing.policies.base import Policy
 from lkl_green.testing.policies.delay_bound import DelayBound, RandomDelays
 from lkl_green.testing.policies.dfs import DFS
 from lkl_green.testing.policies.fifo import FIFO
+from lkl_green.testing.policies.opening import OpenedPOS
 from lkl_green.testing.policies.pct import PCT
 from lkl_green.testing.policies.portfolio import Portfolio
 from lkl_green.testing.policies.pos import POS
@@ -34,7 +35,7 @@ _NUMBERED: dict[str, Callable[[int], Policy]] = {
 def policy_makers() -> dict[str, Callable[[], Policy]]:
     """What `policy="..."` may say."""
     policies: tuple[type[Policy], ...] = (
-        POS, SURW, URW, PCT, RandomWalk, FIFO, RoundRobin, DFS, PreemptionBound, DelayBound, RandomDelays, Reversal,
+        OpenedPOS, POS, SURW, URW, PCT, RandomWalk, FIFO, RoundRobin, DFS, PreemptionBound, DelayBound, RandomDelays, Reversal,
         Portfolio,
     )  # fmt: skip
     return {policy.name: policy for policy in policies}
@@ -69,6 +70,7 @@ __all__ = [
     "SURW",
     "URW",
     "DelayBound",
+    "OpenedPOS",
     "Policy",
     "Portfolio",
     "PreemptionBound",

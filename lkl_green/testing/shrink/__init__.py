@@ -74,10 +74,11 @@ class Shrunk(NamedTuple):
     minimal: bool
 
     def __str__(self) -> str:
-        return (
-            f"shrunk from {_told(self.before)} to {_told(self.after)} in {self.runs} runs"
-            f"{'; no schedule with fewer preemptions fails like this' if self.minimal else ''}"
-        )
+        how = f"shrunk from {_told(self.before)} to {_told(self.after)}"
+        if self.after == self.before:
+            how = f"{_told(self.before)}: nothing simpler was found"
+        proven = "; no schedule with fewer preemptions fails like this" if self.minimal else ""
+        return f"{how} in {self.runs} runs{proven}"
 
 
 def _told(cost: Cost) -> str:
@@ -147,6 +148,7 @@ class Shrinker:
         told = contrast(self._campaign, self._best.taken, self._max_steps())
         if self._best.cost == before:
             self._failure.contrast = told
+            self._failure.shrunk = Shrunk(before, before, self.runs, time.monotonic() - self._start_s, minimal)
             return self._failure
         run, recording = self._campaign.record(Trail(self._best.trail))
         again = self._campaign.failure(run, recording, self._failure.number)

@@ -125,7 +125,7 @@ def test_a_name_may_carry_a_number(text: str, kind: type, attribute: str, value:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("best", "use 'pos', 'surw'"),
+        ("best", "use 'default', 'pos', 'surw'"),
         ("pos:3", "'pos' takes no number"),
         ("pct:", "a whole number, as in 'pct:2'"),
         ("pct:-1", "a whole number"),
