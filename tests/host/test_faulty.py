@@ -118,7 +118,10 @@ def test_everything_else_is_the_work_of_the_real_host(real, log, console):
 def test_no_operation_is_forgotten():
     """An operation that FaultyHost inherits, and not delegates, would work on no host at all."""
     operations = [name for name in vars(HostOps) if not name.startswith("_")]
-    assert [name for name in operations if name not in vars(FaultyHost)] == ["foreign_threads_run_kernel", "made_poller"]
+    assert [name for name in operations if name not in vars(FaultyHost)] == [
+        "foreign_threads_run_kernel",
+        "made_poller",
+    ]
 
 
 def test_the_hook_for_interrupts_is_that_of_the_host_which_calls_it():

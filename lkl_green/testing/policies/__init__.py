@@ -35,8 +35,8 @@ _NUMBERED: dict[str, Callable[[int], Policy]] = {
 def policy_makers() -> dict[str, Callable[[], Policy]]:
     """What `policy="..."` may say."""
     policies: tuple[type[Policy], ...] = (
-        OpenedPOS, POS, SURW, URW, PCT, RandomWalk, FIFO, RoundRobin, DFS, PreemptionBound, DelayBound, RandomDelays, Reversal,
-        Portfolio,
+        OpenedPOS, POS, SURW, URW, PCT, RandomWalk, FIFO, RoundRobin, DFS, PreemptionBound, DelayBound, RandomDelays,
+        Reversal, Portfolio,
     )  # fmt: skip
     return {policy.name: policy for policy in policies}
 

@@ -43,7 +43,7 @@ def test_the_minimal_schedule_is_a_table_with_a_column_for_each_task(failure):
     assert "bob".rjust(1) in lines[head]
     assert lines[head].index("alice") == preempted.index("~"), "the mark stands in the column of who was preempted"
     assert any("read balance" in line and line.endswith("old = balance.value  # look") for line in table)
-    assert any("write balance" in line and "test_report.py:" in line for line in table)
+    assert any("write balance" in line and "test_telling.py:" in line for line in table)
 
 
 def test_a_report_says_all_that_is_needed_in_a_page(failure):
@@ -63,7 +63,7 @@ def test_a_report_says_all_that_is_needed_in_a_page(failure):
 
 def test_the_contrast_names_both_ways_on(failure):
     (line,) = [line for line in failure.text().splitlines() if line.startswith("the nearest passing schedule")]
-    assert "there alice: write balance (test_report.py:" in line
+    assert "there alice: write balance (test_telling.py:" in line
     assert line.endswith("and here bob: start")
 
 
