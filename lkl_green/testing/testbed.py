@@ -97,6 +97,8 @@ class Testbed:
         self._rewind: Rewind
         self._base = 0
         self._end = _NobodyJoins()
+        # Asked here and not for each schedule: a watchdog of another kernel may have it off for a moment.
+        self._collects = gc.isenabled()
         self.boots = 0
 
     def __enter__(self) -> Self:
@@ -125,7 +127,6 @@ class Testbed:
         main = kernel.fork.do_fork(0, None, self._main, test, "main", parent=kernel.init_task)
         main.kthread = self._end
         controller.begin(policy, run)
-        collects = gc.isenabled()
         gc.disable()  # or finalisers would run at points that depend on everything that was ever allocated
         try:
             self._run_to_the_end(kernel, controller)
@@ -136,7 +137,7 @@ class Testbed:
             pass  # where the application's stack is the idle task's; the verdict is in the run
         finally:
             controller.finish()
-            if collects:
+            if self._collects:
                 gc.enable()
         policy.end(run)
         run.time_ns = kernel.clock.peek_ns()

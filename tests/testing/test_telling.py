@@ -18,7 +18,7 @@ def withdraw_twice():
     balance = Shared(100, "balance")
 
     def withdraw():
-        old = balance.value  # look
+        old = balance.value
         balance.value = old - 10  # leap
 
     for thread in [spawn(withdraw, name="alice"), spawn(withdraw, name="bob")]:
@@ -42,7 +42,7 @@ def test_the_minimal_schedule_is_a_table_with_a_column_for_each_task(failure):
     (preempted,) = [line for line in table if "~" in line]
     assert "bob".rjust(1) in lines[head]
     assert lines[head].index("alice") == preempted.index("~"), "the mark stands in the column of who was preempted"
-    assert any("read balance" in line and line.endswith("old = balance.value  # look") for line in table)
+    assert any("read balance" in line and line.endswith("old = balance.value") for line in table)
     assert any("write balance" in line and "test_telling.py:" in line for line in table)
 
 
