@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 from typing import TYPE_CHECKING
+
+from lkl_green.host.collector import collector
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -17,10 +18,8 @@ def os_thread_frame(ident: int) -> FrameType | None:
     threads locked; a finaliser that a collection ran at that moment, such as a `threading.local`'s, may want that lock,
     and the interpreter would stop for good.
     """
-    was_enabled = gc.isenabled()
-    gc.disable()
+    collector.keep_off()
     try:
         return sys._current_frames().get(ident)
     finally:
-        if was_enabled:
-            gc.enable()
+        collector.let_go()

@@ -6,12 +6,12 @@ unwinds what is left of the test, and the next schedule gets a new one.
 
 from __future__ import annotations
 
-import gc
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
 from lkl_green.boot import lkl_start_kernel
 from lkl_green.errors import HaltTimeout, KernelPanic, ScheduleAborted
+from lkl_green.host.collector import collector
 from lkl_green.host.faulty import FaultyHost
 from lkl_green.host.greenlets import GreenletHost
 from lkl_green.host.threads import ThreadHost
@@ -38,6 +38,10 @@ _UNTIL_IDLE = RunUntil.IDLE
 _HALT_TIMEOUT_S = 1.0
 
 DEFAULT_MAX_STEPS = 100_000
+
+# Schedules between two collections of young garbage, and of all.
+_COLLECT_EVERY = 64
+_COLLECT_ALL_EVERY = 4096
 
 _CONFIGURATIONS: dict[str, tuple[type[GreenletHost | ThreadHost], str]] = {
     "direct": (GreenletHost, "direct"),
@@ -97,8 +101,7 @@ class Testbed:
         self._rewind: Rewind
         self._base = 0
         self._end = _NobodyJoins()
-        # Asked here and not for each schedule: a watchdog of another kernel may have it off for a moment.
-        self._collects = gc.isenabled()
+        self._runs = 0
         self.boots = 0
 
     def __enter__(self) -> Self:
@@ -111,6 +114,9 @@ class Testbed:
 
     def close(self) -> None:
         """Halt the kernel that is left."""
+        if self._runs:
+            self._runs = 0
+            collector.let_go()
         if self._watch is not None:
             self._watch.stop()
             self._watch = None
@@ -123,11 +129,11 @@ class Testbed:
         """Run `test` as a kernel thread named "main", under `policy`, until every task has ended or none can go on."""
         kernel = self._kernel or self._boot()
         controller = self._controller
+        self._collect_garbage()
         run = Run()
         main = kernel.fork.do_fork(0, None, self._main, test, "main", parent=kernel.init_task)
         main.kthread = self._end
         controller.begin(policy, run)
-        gc.disable()  # or finalisers would run at points that depend on everything that was ever allocated
         try:
             self._run_to_the_end(kernel, controller)
         except KernelPanic as panic:
@@ -137,8 +143,6 @@ class Testbed:
             pass  # where the application's stack is the idle task's; the verdict is in the run
         finally:
             controller.finish()
-            if self._collects:
-                gc.enable()
         policy.end(run)
         run.time_ns = kernel.clock.peek_ns()
         self._judge(run, kernel, main)
@@ -146,6 +150,14 @@ class Testbed:
         if not self._rewind.rewind():
             self._discard(kernel)
         return run
+
+    def _collect_garbage(self) -> None:
+        """The collector is off, or finalisers would run at points that depend on everything that was ever allocated."""
+        self._runs = runs = self._runs + 1
+        if runs == 1:
+            collector.keep_off()
+        elif runs % _COLLECT_EVERY == 0:
+            collector.collect(2 if runs % _COLLECT_ALL_EVERY == 0 else 1)
 
     def _main(self, test: Callable[[], object]) -> None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import weakref
 
 import pytest
 from greenlet import greenlet
@@ -173,7 +174,22 @@ def test_the_garbage_collector_rests_during_a_schedule(testbed):
     seen = []
     testbed.run(lambda: seen.append(gc.isenabled()), FIFO())
     assert seen == [False]
+    testbed.close()
     assert gc.isenabled()
+
+
+def test_garbage_is_collected_between_schedules(testbed):
+    class Cycle:
+        def __init__(self):
+            self.me = self
+
+    def test():
+        alive.add(Cycle())
+
+    alive = weakref.WeakSet()
+    for _ in range(200):
+        testbed.run(test, FIFO())
+    assert len(alive) < 150
 
 
 def test_a_kernel_with_real_time_cannot_be_rewound(boot):
