@@ -7,7 +7,7 @@ way to writers that wait. And a writer may read what it has just written, so it 
 two rules is right, and together they deadlock: the writer that reads gives way to the writer that waits for it.
 
 `explore(..., threads=True)` runs a test that uses `threading` under one schedule after another, until one fails, and
-`shrink()` makes that schedule as simple as it gets. A release of a well-known package had this bug: docs/real-bugs.md.
+`shrink=True` makes that schedule as simple as it gets. A release of a well-known package had this bug: docs/real-bugs.md.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from lkl_green.testing import explore
-from lkl_green.testing.shrink import shrink
+from lkl_green.testing import explore, schedule_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,13 +95,10 @@ def test_fixed() -> None:
 
 
 def main() -> None:
-    failure = explore(test_as_written, threads=True).failure
+    failure = explore(test_as_written, threads=True, shrink=True).failure
     assert failure is not None, "some schedule fails"
-    smallest = shrink(test_as_written, failure)
-    print(f"as written: {smallest.headline()}, in this schedule:")
-    tasks = list(dict.fromkeys(step.actor for step in smallest.steps))
-    for step in smallest.steps:
-        print(f"    {'':{16 * tasks.index(step.actor)}}{step.actor}: {step.op} {step.obj}".rstrip())
+    print(f"as written: {failure.headline()}")
+    print(schedule_table(failure.steps, width=100))
     report = explore(test_fixed, threads=True)
     print(f"fixed: {report.outcome.value}, {report.schedules} schedules")
 

@@ -15,8 +15,7 @@ from __future__ import annotations
 import queue
 import threading
 
-from lkl_green.testing import explore
-from lkl_green.testing.shrink import shrink
+from lkl_green.testing import explore, schedule_table
 
 
 class Result:
@@ -68,13 +67,10 @@ def test_fixed() -> None:
 
 
 def main() -> None:
-    failure = explore(test_as_written, threads=True).failure
+    failure = explore(test_as_written, threads=True, shrink=True).failure
     assert failure is not None, "some schedule fails"
-    smallest = shrink(test_as_written, failure)
-    print(f"as written: {smallest.headline()}, in this schedule:")
-    tasks = list(dict.fromkeys(step.actor for step in smallest.steps))
-    for step in smallest.steps:
-        print(f"    {'':{16 * tasks.index(step.actor)}}{step.actor}: {step.op} {step.obj}".rstrip())
+    print(f"as written: {failure.headline()}")
+    print(schedule_table(failure.steps, width=100))
     report = explore(test_fixed, threads=True)
     print(f"fixed: {report.outcome.value}, {report.schedules} schedules")
 

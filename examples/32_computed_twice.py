@@ -12,13 +12,10 @@ operation and object. A release of a well-known package behaved like this: docs/
 
 from __future__ import annotations
 
-import tempfile
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lkl_green.testing import Schedule, explore, replay
-from lkl_green.testing.shrink import shrink
+from lkl_green.testing import explore, schedule_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,18 +69,10 @@ def test_fixed() -> None:
 
 
 def main() -> None:
-    failure = explore(test_as_written, threads=True).failure
+    failure = explore(test_as_written, threads=True, shrink=True).failure
     assert failure is not None, "some schedule fails"
-    smallest = shrink(test_as_written, failure)
-    print(f"as written: {smallest.headline()}, in this schedule:")
-    tasks = list(dict.fromkeys(step.actor for step in smallest.steps))
-    for step in smallest.steps:
-        print(f"    {'':{16 * tasks.index(step.actor)}}{step.actor}: {step.op} {step.obj}".rstrip())
-    with tempfile.TemporaryDirectory() as directory:
-        file = Path(directory, "computed_twice.json")
-        smallest.schedule.save(file)
-        again = replay(test_as_written, Schedule.load(file))
-    print(f"replayed from its file: {again.headline() if again else 'passed'}")
+    print(f"as written: {failure.headline()}")
+    print(schedule_table(failure.steps, width=100))
     report = explore(test_fixed, threads=True)
     print(f"fixed: {report.outcome.value}, {report.schedules} schedules")
 

@@ -65,20 +65,8 @@ def lkl_start_kernel(
         raise ValueError(f"host={host!r}: use 'greenlet', 'thread' or a HostOps object")
     if switch is None:
         switch = "semaphore" if ops.foreign_threads_run_kernel else "direct"
-    if switch not in SWITCHES:
-        raise ValueError(f"switch={switch!r}: use 'direct' or 'semaphore'")
-    if switch == "direct" and ops.foreign_threads_run_kernel:
-        raise ValueError("switch='direct' is greenlet.switch(): it needs host='greenlet'; OS threads use 'semaphore'")
-    if on_oops not in ("panic", "kill"):
-        raise ValueError(f"on_oops={on_oops!r}: use 'panic' or 'kill'")
-    if not isinstance(clock, Clock) and clock not in ("monotonic", "virtual"):
-        raise ValueError(f"clock={clock!r}: use 'monotonic', 'virtual' or a Clock object")
-    if policy is not None and not isinstance(policy, Policy):
-        raise ValueError(f"policy={policy!r}: use a Policy object, such as FixedPriority()")
-    if init is not None and not callable(init):
-        raise TypeError(f"init={init!r}: pid 1 calls it, so it must be a function, or None")
-    if watchdog_s is not None and watchdog_s <= 0:
-        raise ValueError(f"watchdog_s={watchdog_s}: use a time in seconds above 0, or None for no watchdog")
+    _check_switch(switch, ops)
+    _check_options(init, clock, policy, on_oops, watchdog_s)
     kernel = Kernel(
         ops,
         switch,
@@ -97,3 +85,29 @@ def lkl_start_kernel(
         kernel.trace_start()
     kernel.init.start_kernel()
     return kernel
+
+
+def _check_switch(switch: str, ops: HostOps) -> None:
+    if switch not in SWITCHES:
+        raise ValueError(f"switch={switch!r}: use 'direct' or 'semaphore'")
+    if switch == "direct" and ops.foreign_threads_run_kernel:
+        raise ValueError("switch='direct' is greenlet.switch(): it needs host='greenlet'; OS threads use 'semaphore'")
+
+
+def _check_options(
+    init: Callable[..., Any] | None,
+    clock: str | Clock,
+    policy: Policy | None,
+    on_oops: str,
+    watchdog_s: float | None,
+) -> None:
+    if on_oops not in ("panic", "kill"):
+        raise ValueError(f"on_oops={on_oops!r}: use 'panic' or 'kill'")
+    if not isinstance(clock, Clock) and clock not in ("monotonic", "virtual"):
+        raise ValueError(f"clock={clock!r}: use 'monotonic', 'virtual' or a Clock object")
+    if policy is not None and not isinstance(policy, Policy):
+        raise ValueError(f"policy={policy!r}: use a Policy object, such as FixedPriority()")
+    if init is not None and not callable(init):
+        raise TypeError(f"init={init!r}: pid 1 calls it, so it must be a function, or None")
+    if watchdog_s is not None and watchdog_s <= 0:
+        raise ValueError(f"watchdog_s={watchdog_s}: use a time in seconds above 0, or None for no watchdog")

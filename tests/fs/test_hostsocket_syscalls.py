@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import socket
 import threading
 
@@ -29,16 +28,7 @@ PATIENCE_S = 10
 LOCALHOST = ("127.0.0.1", 0)
 
 
-@pytest.fixture(autouse=True)
-def no_leak():
-    """Nothing that a test does may leave a descriptor or a thread behind."""
-    before = len(os.listdir("/proc/self/fd"))
-    threads = set(threading.enumerate())
-    yield
-    for thread in set(threading.enumerate()) - threads:
-        thread.join(PATIENCE_S)
-        assert not thread.is_alive()
-    assert len(os.listdir("/proc/self/fd")) == before
+pytestmark = pytest.mark.usefixtures("no_leak")
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import http.client
 import importlib.util
-import os
 import socket
 import threading
 import urllib.error
@@ -29,15 +28,7 @@ def example():
     return module
 
 
-@pytest.fixture(autouse=True)
-def no_leak():
-    before = len(os.listdir("/proc/self/fd"))
-    threads = set(threading.enumerate())
-    yield
-    for thread in set(threading.enumerate()) - threads:
-        thread.join(PATIENCE_S)
-        assert not thread.is_alive()
-    assert len(os.listdir("/proc/self/fd")) == before
+pytestmark = pytest.mark.usefixtures("no_leak")
 
 
 @pytest.fixture

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from recorded import abba, run_all
 
 from lkl_green.linux import Mutex, cond_resched, msleep
-from lkl_green.testing import Shared, Verdict, explore, fault_point, random, replay, spawn
+from lkl_green.testing import Shared, Verdict, explore, fault_point, random, replay
 from lkl_green.testing.schedule import Schedule
 from lkl_green.testing.shrink import shrink
-
-
-def run_all(*functions):
-    for thread in [spawn(function) for function in functions]:
-        thread.join()
 
 
 def lost_update():
@@ -24,20 +20,6 @@ def lost_update():
 
     run_all(increment, increment, increment)
     assert counter.peek() == 9
-
-
-def abba():
-    a, b = Mutex(name="a"), Mutex(name="b")
-
-    def forwards():
-        with a, b:
-            pass
-
-    def backwards():
-        with b, a:
-            pass
-
-    run_all(forwards, backwards)
 
 
 def check_then_act():

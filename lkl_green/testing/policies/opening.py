@@ -13,60 +13,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lkl_green.testing.policies.base import Policy
 from lkl_green.testing.policies.pos import POS
+from lkl_green.testing.policies.relay import Relay
 from lkl_green.testing.policies.reversal import Reversal
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from lkl_green.testing.actor import Actor
-    from lkl_green.testing.run import Run
+    from lkl_green.testing.policies.base import Policy
 
 OPENING = 8
 
 
-class OpenedPOS(Policy):
+class OpenedPOS(Relay):
     """Race reversal for the first eight schedules, then POS."""
 
     name = "default"
 
     def __init__(self) -> None:
-        super().__init__()
         self._reversal = Reversal()
         self._sampler = POS()
-        self._member: Policy = self._reversal
+        super().__init__(self._reversal)
 
-    @property
-    def decider(self) -> Policy:
-        """Whose turn it is."""
-        return self._member
-
-    @property
-    def maker(self) -> str:
-        """The name of the one whose turn it is."""
-        return self._member.maker
-
-    def begin(self, seed: int, number: int) -> bool:
-        """A schedule begins."""
+    def whose_turn(self, number: int) -> Policy:
+        """Race reversal's, as long as it is early and a race is left to try."""
         if number == 0:
             self._reversal = Reversal()
         opens = number < OPENING and (number < 2 or self._reversal.has_open)
-        self._member = self._reversal if opens else self._sampler
-        return self._member.begin(seed, number)
-
-    def pick(self, enabled: Sequence[Actor], running: Actor | None) -> int:
-        """That one's choice."""
-        return self._member.pick(enabled, running)
-
-    def choose(self, kind: str, count: int) -> int:
-        """That one's choice."""
-        return self._member.choose(kind, count)
-
-    def executes(self, actor: Actor) -> None:
-        """That one's; where something stands between the controller and us, `decider` is not asked."""
-        self._member.executes(actor)
-
-    def end(self, run: Run) -> None:
-        """That one's."""
-        self._member.end(run)
+        return self._reversal if opens else self._sampler
