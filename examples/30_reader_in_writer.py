@@ -7,7 +7,8 @@ way to writers that wait. And a writer may read what it has just written, so it 
 two rules is right, and together they deadlock: the writer that reads gives way to the writer that waits for it.
 
 `explore(..., threads=True)` runs a test that uses `threading` under one schedule after another, until one fails, and
-`shrink=True` makes that schedule as simple as it gets. A release of a well-known package had this bug: docs/real-bugs.md.
+`shrink=True` makes that schedule as simple as it gets. A release of a well-known package had this bug:
+docs/real-bugs.md.
 """
 
 from __future__ import annotations
