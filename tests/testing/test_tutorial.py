@@ -21,6 +21,9 @@ FENCE = re.compile(r"^```(python|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL
 COMMAND = re.compile(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
 TIMEOUT_S = 60
 
+# Of the environment, only what a program needs to run: pytest prints more where CI is set, colours where FORCE_COLOR is.
+KEPT = ("HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR")
+
 PROGRAMS = {
     "lkl-green": "-m lkl_green",
     "pytest": "-m pytest -p lkl_green.pytest_plugin -p no:cacheprovider",
@@ -36,7 +39,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
         program.write_text(f'#!/bin/sh\nexec {sys.executable} {arguments} "$@"\n')
         program.chmod(0o755)
     return {
-        **os.environ,
+        **{name: os.environ[name] for name in KEPT if name in os.environ},
         "PATH": f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
         "PYTHONDONTWRITEBYTECODE": "1",
