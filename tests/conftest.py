@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,6 +18,22 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "hosted": {"host": "greenlet", "switch": "semaphore"},
     "threads": {"host": "thread", "switch": "semaphore"},
 }
+
+
+PATIENCE_S = 10
+
+
+@pytest.fixture
+def eventually() -> Callable[[Callable[[], bool]], bool]:
+    """eventually(condition): whether it comes true. An OS thread, for one, ends a little after it was last heard of."""
+
+    def eventually(condition: Callable[[], bool]) -> bool:
+        end_s = time.monotonic() + PATIENCE_S
+        while not condition() and time.monotonic() < end_s:
+            time.sleep(0.001)
+        return condition()
+
+    return eventually
 
 
 @pytest.fixture(params=CONFIGURATIONS)

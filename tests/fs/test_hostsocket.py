@@ -509,8 +509,11 @@ def test_a_halt_closes_every_socket(boot):
 
 
 @pytest.mark.parametrize("rounds", [int(os.environ.get("LKL_GREEN_CONNECTIONS", "1000")) // 50])
-def test_connections_come_and_go_and_leave_nothing_behind(boot, rounds):
+def test_connections_come_and_go_and_leave_nothing_behind(boot, rounds, eventually):
     """50 at a time, until LKL_GREEN_CONNECTIONS were opened and closed; `make soak` wants ten thousand."""
+
+    def foreign_threads(kernel):
+        return threading.active_count() - kernel.host.live().threads
 
     def counts(kernel):
         gc.collect()
@@ -519,7 +522,6 @@ def test_connections_come_and_go_and_leave_nothing_behind(boot, rounds):
             "descriptors": len(os.listdir("/proc/self/fd")),
             "tasks": len(kernel.pids),
             "greenlets": greenlets,
-            "OS threads": threading.active_count(),
             "host": kernel.host.live(),
             "files": kernel.fs.nr_files,
         }
@@ -535,6 +537,7 @@ def test_connections_come_and_go_and_leave_nothing_behind(boot, rounds):
 
     def init():
         kernel = current_kernel()
+        foreigners = foreign_threads(kernel)
         with listening(name="server") as server:
 
             def serve(number):
@@ -552,6 +555,7 @@ def test_connections_come_and_go_and_leave_nothing_behind(boot, rounds):
                 for _ in range(batches):
                     serve(50)
                 thread.join(PATIENCE_S)
+                assert eventually(lambda: foreign_threads(kernel) <= foreigners)
                 seen.append(counts(kernel))
             assert seen[0] == seen[1]
 

@@ -21,7 +21,7 @@ FENCE = re.compile(r"^```(python|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL
 COMMAND = re.compile(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
 TIMEOUT_S = 60
 
-# Of the environment, only what a program needs to run: pytest prints more where CI is set, colours where FORCE_COLOR is.
+# Of the environment, only what a program needs: pytest prints more where CI is set, and colours where FORCE_COLOR is.
 KEPT = ("HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR")
 
 PROGRAMS = {
