@@ -65,7 +65,7 @@ def test_urllib(drive):
 
 
 def test_httpx(drive):
-    httpx = pytest.importorskip("httpx")
+    httpx = pytest.importorskip("httpx", reason="httpx is in the dependency group 'test'")
 
     def clients(address):
         with httpx.Client(base_url=url(address, ""), timeout=PATIENCE_S, trust_env=False) as client:
