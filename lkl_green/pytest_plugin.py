@@ -261,7 +261,7 @@ def _fail(item: pytest.Function, report: Report) -> None:
 
     failure = report.failure
     if failure is None:
-        pytest.fail(f"{report.outcome.value}: {report.reason}; schedules that were run: {report.schedules}", pytrace=False)
+        pytest.fail(f"{report.outcome.value}: {report.reason}; schedules run: {report.schedules}", pytrace=False)
     if isinstance(failure.exception, pytest.skip.Exception | pytest.xfail.Exception):
         raise failure.exception
     path = _schedule_file(item)

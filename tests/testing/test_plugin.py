@@ -219,7 +219,7 @@ def test_what_could_not_be_finished_has_not_passed(run: Pytest) -> None:
             time.sleep(0.03)
     """)
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["incomplete: the time budget was used up; schedules that were run: [1-9]*"])
+    result.stdout.fnmatch_lines(["incomplete: the time budget was used up; schedules run: [1-9]*"])
 
 
 def test_skipping_from_inside_is_skipping(run: Pytest, pytester: pytest.Pytester) -> None:
