@@ -85,6 +85,9 @@ class Machine:
         assert self.host.thread_join(self.tids[worker]) == 0
         self.tids[worker] = start(self.host, self.work, worker)
 
+    def ended(self) -> list[bool]:
+        return [self.host._threads[tid].ended for tid in self.tids]
+
     def state(self) -> tuple[Any, ...]:
         """What is compared with the model."""
         waiting = [len(thing.waiters) for thing in [*self.sems, *self.mutexes]]
@@ -269,6 +272,8 @@ class Lockstep(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         for machine in getattr(self, "machines", []):
+            # After its last command a thread has still to end; host_cleanup() tells those it meets on their way to exit.
+            settle(machine.host, lambda: machine.ended() == self.model.ended)  # noqa: B023 - called at once
             machine.host.host_cleanup()
             left = [machine.tids[worker] for worker in WORKERS if not self.model.ended[worker]]
             assert all(str(tid) in machine.console[0] for tid in left)
