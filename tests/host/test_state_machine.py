@@ -272,7 +272,7 @@ class Lockstep(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         for machine in getattr(self, "machines", []):
-            # After its last command a thread has still to end; host_cleanup() tells those it meets on their way to exit.
+            # After its last command a thread has still to end; those that host_cleanup() meets are told to exit.
             settle(machine.host, lambda: machine.ended() == self.model.ended)  # noqa: B023 - called at once
             machine.host.host_cleanup()
             left = [machine.tids[worker] for worker in WORKERS if not self.model.ended[worker]]
