@@ -21,7 +21,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from lkl_green import lkl_start_kernel
+from lkl_green import KernelPanic, lkl_start_kernel
 from lkl_green.embed import Guest
 from lkl_green.linux import Completion, current_kernel, msleep, request_irq
 
@@ -138,7 +138,11 @@ def main() -> None:
             nonlocal timer
             if timer:
                 window.after_cancel(timer)
-            guest.step()
+            try:
+                guest.step()
+            except KernelPanic:  # tkinter prints what a callback raises, and goes on
+                window.quit()
+                raise
             if guest.kernel.halted:
                 window.quit()
             else:
