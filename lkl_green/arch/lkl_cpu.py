@@ -26,12 +26,12 @@ host, in which an up and a down may pass each other; our semaphores count.
 from __future__ import annotations
 
 import errno
-import threading
 import time
 from typing import TYPE_CHECKING, Protocol
 
 from lkl_green.arch.base import TIF_HOST_THREAD
 from lkl_green.errors import KernelBug, UnbalancedPut
+from lkl_green.host.whole import whole_lock
 
 if TYPE_CHECKING:
     from lkl_green.host.ops import HostMutex, HostOps, HostSemaphore
@@ -82,7 +82,7 @@ class LklCpu:
         self._ops = ops
         self._hooks = hooks
         # LKL uses the compiler's atomics on the gate; this lock is held for one addition and never while waiting.
-        self._gate_lock = threading.Lock()
+        self._gate_lock = whole_lock()
         self.shutdown_gate = MAX_THREADS  # closed until init()
         self.lock: HostMutex | None = None
         self.sem: HostSemaphore | None = None

@@ -8,7 +8,8 @@ good. This is the one piece of state of the package that belongs to no object, b
 from __future__ import annotations
 
 import gc
-from _thread import allocate_lock
+
+from lkl_green.host.whole import whole_lock
 
 
 class Collector:
@@ -17,7 +18,7 @@ class Collector:
     __slots__ = ("_lock", "_users", "_was_enabled")
 
     def __init__(self) -> None:
-        self._lock = allocate_lock()
+        self._lock = whole_lock()
         self._users = 0
         self._was_enabled = False
 

@@ -31,6 +31,7 @@ from lkl_green.host.objects import (
 from lkl_green.host.ops import JmpBuf, LiveObjects
 from lkl_green.host.services import HostServices
 from lkl_green.host.stacks import os_thread_frame
+from lkl_green.host.whole import whole_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +49,8 @@ class _ThreadEnd:
     __slots__ = ("host", "ident")
 
     def __init__(self, host: CommonHost[Any], ident: int) -> None:
-        self.host = weakref.ref(host)
+        # With a callback, because from CPython 3.15 on a garbage collection clears others after the finalisers only.
+        self.host = weakref.ref(host, lambda _host: None)
         self.ident = ident
 
     def __del__(self) -> None:
@@ -80,7 +82,7 @@ class CommonHost(HostServices, Generic[ThreadT]):
     def __init__(self, console: Callable[[str], object] | None = None) -> None:
         super().__init__(console)
         self._owner: int | None = None
-        self._lock = threading.Lock()
+        self._lock = whole_lock()
         self._last_tid = 0
         self._threads: dict[int, ThreadT] = {}
         self._by_ident: dict[int, ThreadT] = {}
