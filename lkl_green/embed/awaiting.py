@@ -130,6 +130,13 @@ def _embedding_of_caller(awaitable: Any) -> tuple[Kernel, Driver]:
     return kernel, kernel.embedding
 
 
+def cancelled_in_loop(task: Task, error: BaseException) -> AwaitCancelled:
+    """The loop's cancellation, as an ordinary error: it is not the kernel thread that was cancelled."""
+    return AwaitCancelled(
+        f"what {task.comm}-{task.pid} awaited was cancelled in the event loop, by {type(error).__name__}"
+    )
+
+
 def close(awaitable: Any) -> None:
     """Close a coroutine that will never be awaited, which Python would warn of."""
     closes = getattr(awaitable, "close", None)
@@ -328,9 +335,7 @@ class Companion:
     def _stopped(self, request: Request, error: BaseException) -> None:
         """Cancelled, by us or by somebody else; or KeyboardInterrupt, which is the loop's to raise."""
         close(request.awaitable)
-        request.error = AwaitCancelled(
-            f"what {self.task.comm}-{self.task.pid} awaited was cancelled in the event loop, by {type(error).__name__}"
-        )
+        request.error = cancelled_in_loop(self.task, error)
         self.request = request.companion = None
         request.answer()
         self._driver.wake()

@@ -9,13 +9,27 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from anyio.lowlevel import current_token
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
     from contextvars import Context
+    from types import TracebackType
+
+
+class Block(Protocol):
+    """A cancel scope."""
+
+    def cancel(self) -> None:
+        """Cancel what is inside."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> bool | None: ...
 
 
 class Waiter(ABC):
@@ -76,8 +90,16 @@ class Backend(ABC):
         """A function that tells the innermost cancel scope of the current task; see `lkl_green.embed.scopes`."""
 
     @abstractmethod
+    def new_block(self) -> Block:
+        """What `running()` opens around its block."""
+
+    @abstractmethod
     def is_here(self) -> bool:
         """Whether the caller runs in this loop."""
+
+    def is_closed(self) -> bool:
+        """Whether nothing will ever run in this loop any more."""
+        return False
 
     @abstractmethod
     def checkpoint(self) -> Awaitable[Any]:

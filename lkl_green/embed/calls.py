@@ -11,8 +11,8 @@ from __future__ import annotations
 from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from lkl_green.embed.awaiting import run_coroutine
-from lkl_green.errors import KernelHalted, TaskExit
+from lkl_green.embed.awaiting import cancelled_in_loop, run_coroutine
+from lkl_green.errors import KernelHalted, TaskExit, TaskUnwind
 from lkl_green.kernel.completion import Completion
 from lkl_green.kernel.kthread import KThread
 
@@ -82,6 +82,15 @@ class Call(KThread):
         except Exception as error:  # the caller's to see, and no oops
             self.error = error
             return None
+        except self.driver.backend.cancelled as error:  # of something it awaited or asked for its result
+            self.error = cancelled_in_loop(self.task, error)
+            self.error.__cause__ = error
+            return None
+        except TaskUnwind:
+            raise
+        except BaseException as error:  # meant for the application: it ends the kernel, and the caller goes on no more
+            self.error = KernelHalted(f"the call was left by {type(error).__name__}, which ends the kernel")
+            raise
         return result
 
     def thread_exits(self, task: Task, code: Any) -> None:

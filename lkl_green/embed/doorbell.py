@@ -10,10 +10,11 @@ rings again.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from lkl_green.host.ops import HostOps
 
@@ -46,6 +47,16 @@ class Doorbell:
         """The host hears them again."""
         if "idle_wake" in vars(self._host):
             delattr(self._host, "idle_wake")
+
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        """The caller runs the kernel himself, and hears the rings on the host; the loop hears of it afterwards."""
+        self.take_down()
+        try:
+            yield
+        finally:
+            self.hang_up()
+            self.ring()
 
     def ring(self) -> None:
         """From any OS thread, and from signal handlers."""

@@ -22,7 +22,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 
@@ -153,15 +153,41 @@ class Driver:
     def check(self, what: str) -> None:
         """Raises WrongLoop, LoopGone or KernelHalted if a task cannot ask for anything now."""
         if not self.backend.is_here():
-            raise WrongLoop(
-                f"{what}: kernel {self.kernel.name} runs in another event loop. Await it there, or hand the call over "
-                "with anyio.from_thread.run()"
-            )
+            raise self._elsewhere(what)
         if self.has_ended():
-            raise KernelHalted(
-                f"{what} on kernel {self.kernel.name}, which has halted: its `async with running()` is over, or its "
-                "init has returned"
+            why = "its `async with running()` is over, or its init has returned"
+            if self.error is not None:
+                why = f"{type(self.error).__name__}: {self.error}"
+            raise KernelHalted(f"{what} on kernel {self.kernel.name}, which has halted: {why}") from self.error
+
+    def _elsewhere(self, what: str) -> WrongLoop | LoopGone:
+        name = self.kernel.name
+        if self.backend.is_closed():
+            return LoopGone(
+                f"{what}: the event loop in which kernel {name} ran is closed. Leave the block of running() before "
+                "that, and start a kernel in each loop"
             )
+        return WrongLoop(
+            f"{what}: kernel {name} runs in another event loop. Await it there, or hand the call over with "
+            "asyncio.run_coroutine_threadsafe() or anyio.from_thread.run()"
+        )
+
+    # -- the kernel's methods, called by tasks of the loop
+
+    def syscall_of_owner(self, nr: int, params: tuple[Any, ...]) -> int:
+        """A system call that does not await, and stops the loop until it is done."""
+        with self._doorbell.silent():
+            try:
+                return self.kernel.host_tasks.syscall_of_owner(nr, params)
+            except Deadlock as error:
+                raise Deadlock(
+                    f"{error}\nThe call keeps the event loop from running, whose tasks might have ended it: await it, "
+                    "as in `await k.sys.read(...)`"
+                ) from None
+
+    def touched(self) -> None:
+        """Somebody has told the kernel to stop, or has stopped it."""
+        self._doorbell.ring()
 
     def has_ended(self) -> bool:
         """Whether the kernel has halted, or is about to."""
@@ -249,6 +275,9 @@ class Driver:
         """Somebody has rung; in a callback of the loop, because waking the driver's task takes another turn of it."""
         if not self.has_ended():
             self.go_on(self.is_idle())
+        elif self.kernel.embedding is self:
+            self._deal_with_messages()
+            self._alarm.wake()
 
     def go_on(self, was_idle: bool) -> None:
         """The kernel was given something to do: do it here if it `was_idle`, else in its turn."""

@@ -11,6 +11,7 @@ A guest never sleeps and never runs for longer than its budget.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Self
 
@@ -82,7 +83,7 @@ class Guest:
         sched, time = kernel.sched, kernel.host.time
         points, begin = sched.points, time()
         if kernel.clock.is_virtual and self._may_jump():
-            kernel.pause(self._status)
+            kernel.loop.pause(self._status)
         try:
             self._status = kernel.lkl_run(RunUntil.IDLE, pace.max_switches, pace.budget_ns)
         finally:
@@ -128,6 +129,19 @@ class Guest:
     def fileno(self) -> int:
         """A descriptor that becomes readable when something comes for an idle kernel; gone once it has halted."""
         return self.kernel.host.poller().fileno()
+
+    # -- the kernel's methods, called by the application
+
+    def syscall_of_owner(self, nr: int, params: tuple[Any, ...]) -> int:
+        """A system call, which stops the loop until it is done."""
+        bell = self._doorbell
+        with nullcontext() if bell is None else bell.silent():
+            return self.kernel.host_tasks.syscall_of_owner(nr, params)
+
+    def touched(self) -> None:
+        """Somebody has told the kernel to stop, or has stopped it: the next step says so."""
+        if self._doorbell is not None:
+            self._doorbell.ring()
 
     # -- work
 

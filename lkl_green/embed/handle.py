@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from contextlib import suppress
 from contextvars import copy_context
+from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import anyio
 
+from lkl_green.embed.awaiting import close
 from lkl_green.embed.calls import Call, raise_error
 from lkl_green.embed.streams import KernelIterator, KernelStream
 from lkl_green.embed.workers import fork
@@ -63,8 +65,12 @@ class Embedded:
             KernelHalted: it has halted, before or meanwhile.
             WrongLoop: the kernel runs in another event loop.
             OSError: there is no room for another thread.
-            BaseException: whatever `fn` raises.
+            TypeError: `fn` is no function.
+            AwaitCancelled: something that `fn` awaited was cancelled in the loop.
+            Exception: whatever `fn` raises.
         """
+        if not callable(fn):
+            raise not_a_function("call", fn)
         if name is None:
             name = getattr(fn, "__name__", "call")
         return self._run(Call(self._driver, fn, args), name)
@@ -119,6 +125,8 @@ class Embedded:
 
         An exception that leaves it is an oops like that of any other kernel thread. Raises as `call` does.
         """
+        if not callable(fn):
+            raise not_a_function("spawn", fn)
         driver = self._driver
         driver.check("spawn()")
         thread = KernelThread(driver, fn, args)
@@ -206,6 +214,15 @@ class AsyncSys:
             return self._embedded._run(Call(self._embedded._driver, function, args), name)
 
         return call
+
+
+def not_a_function(what: str, fn: object) -> TypeError:
+    """What to raise for something that cannot be called; a coroutine is closed, or Python would warn of it."""
+    hint = "pass the function and its arguments"
+    if isawaitable(fn):
+        close(fn)
+        hint = f"pass the function itself: {what}(function, *args), not {what}(function(*args))"
+    return TypeError(f"{what}({fn!r}): this is no function; {hint}")
 
 
 async def _finish(driver: Driver, call: Call) -> None:

@@ -7,14 +7,17 @@ from __future__ import annotations
 import asyncio
 import types
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
+
+import anyio
 
 from lkl_green.embed import scopes
-from lkl_green.embed.backend import Alarm, Backend, LoopTask, Waiter
+from lkl_green.embed.backend import Alarm, Backend, Block, LoopTask, Waiter
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Generator
     from contextvars import Context
+    from types import TracebackType
 
 
 @types.coroutine
@@ -82,6 +85,38 @@ class AsyncioAlarm(Alarm):
         self._timer = timer
 
 
+class AsyncioBlock:
+    """A cancel scope that another task may leave than the one that has entered it, if that one has ended.
+
+    Fixtures of pytest-asyncio, cells of a notebook and `on_startup` hooks are tasks of their own: one of them enters
+    the block, another one leaves it. A scope of anyio has to be left by the task that entered it, but it dies with that
+    task; whoever leaves then has no scope to leave, and there is nobody to be cancelled.
+    """
+
+    __slots__ = ("_scope", "_task")
+
+    def __init__(self) -> None:
+        self._scope = anyio.CancelScope()
+        self._task: asyncio.Task[Any] | None = None
+
+    def cancel(self) -> None:
+        if self._task is not None and not self._task.done():
+            self._scope.cancel()
+
+    def __enter__(self) -> Self:
+        self._task = asyncio.current_task()
+        self._scope.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        task = self._task
+        if task is not None and task is not asyncio.current_task() and task.done():
+            return None
+        return self._scope.__exit__(kind, error, trace)
+
+
 class AsyncioTask(LoopTask):
     """A bare task."""
 
@@ -107,6 +142,12 @@ class AsyncioBackend(Backend):
 
     def scope_probe(self) -> Callable[[], Any]:
         return scopes.of_asyncio()
+
+    def new_block(self) -> Block:
+        return AsyncioBlock()
+
+    def is_closed(self) -> bool:
+        return self._loop.is_closed()
 
     def is_here(self) -> bool:
         try:

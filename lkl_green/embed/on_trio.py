@@ -24,7 +24,7 @@ from trio.lowlevel import (
 )
 
 from lkl_green.embed import scopes
-from lkl_green.embed.backend import Alarm, Backend, LoopTask, Waiter
+from lkl_green.embed.backend import Alarm, Backend, Block, LoopTask, Waiter
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -118,6 +118,9 @@ class TrioBackend(Backend):
 
     def scope_probe(self) -> Callable[[], Any]:
         return scopes.of_trio()
+
+    def new_block(self) -> Block:
+        return trio.CancelScope()
 
     def is_here(self) -> bool:
         try:

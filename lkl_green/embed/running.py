@@ -24,12 +24,11 @@ from lkl_green.embed.handle import Embedded
 from lkl_green.embed.monitor import SliceMonitor
 from lkl_green.embed.pace import Pace
 from lkl_green.errors import AlreadyEmbedded, CoroutineStuck, KernelHalted
+from lkl_green.kernel.kernel import Kernel
 from lkl_green.kernel.reboot import DEFAULT_TIMEOUT_S
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-
-    from lkl_green.kernel.kernel import Kernel
 
 
 @asynccontextmanager
@@ -62,8 +61,9 @@ async def running(
         LoopGone: the event loop cancelled the driver, or was closed.
     """
     _check(kernel)
-    with anyio.CancelScope() as scope:
-        driver = Driver(kernel, backend_here(), Pace(budget_ns, max_switches), scope.cancel)
+    backend = backend_here()
+    with backend.new_block() as block:
+        driver = Driver(kernel, backend, Pace(budget_ns, max_switches), block.cancel)
         monitor = None if slow_slice_s is None else SliceMonitor(driver, slow_slice_s)
         driver.attach()
         try:
@@ -87,6 +87,8 @@ async def running(
 
 
 def _check(kernel: Kernel) -> None:
+    if not isinstance(kernel, Kernel):
+        raise TypeError(f"running({kernel!r}): this is no kernel; pass what lkl_start_kernel() returns")
     if kernel.embedding is not None:
         raise AlreadyEmbedded(
             f"running() of kernel {kernel.name}, which an event loop runs already: a kernel has one driver. "

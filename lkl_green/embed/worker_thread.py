@@ -43,6 +43,11 @@ async def in_thread(start: Callable[[], Kernel], **options: Any) -> AsyncIterato
     Raises:
         Exception: what `start` raises, and whatever `running()` does.
     """
+    if not callable(start):
+        raise TypeError(
+            f"in_thread({start!r}): pass a function that starts the kernel, such as lkl_start_kernel itself; it is "
+            "called on the new OS thread, to which the kernel then belongs"
+        )
     thread = ThreadedKernel(backend_here(), start, options)
     try:
         await thread.begin()

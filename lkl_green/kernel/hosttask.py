@@ -143,7 +143,7 @@ class HostTasks:
             if not request.done and not kernel.halted:
                 if kernel.loop.hopeless(status):
                     raise Deadlock(kernel.reports.deadlock(f"system call {nr} of the application never returns"))
-                kernel.pause(status)
+                kernel.loop.pause(status)
         return request.outcome()
 
     def syscall_of_foreign(self, nr: int, params: tuple[Any, ...]) -> int:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from lkl_green.arch.direct import DirectArch
 from lkl_green.arch.semaphore import SemaphoreArch
-from lkl_green.errors import KernelBug, KernelHalted, KernelPanic, WrongThread
+from lkl_green.errors import AlreadyEmbedded, KernelBug, KernelHalted, KernelPanic, WrongThread
 from lkl_green.host.clock import Clock, MonotonicClock
 from lkl_green.kernel.cpu_hooks import Hooks
 from lkl_green.kernel.current import running_here
@@ -150,6 +150,8 @@ class Kernel:
         """Halt as soon as the current task gives up the CPU (kernel_power_off())."""
         self.stopping = True
         self.sched.leave_soon()
+        if self.embedding is not None:
+            self.embedding.touched()
 
     # -- the application's side
 
@@ -181,7 +183,9 @@ class Kernel:
 
         Raises:
             Deadlock: the status says that nothing will ever come.
+            AlreadyEmbedded: somebody else's loop runs the kernel, which would stand still.
         """
+        self._check_not_embedded("pause()")
         self.loop.pause(status)
 
     def run(self) -> Any:
@@ -191,8 +195,9 @@ class Kernel:
         """
         from lkl_green.kernel.interrupt import sigint_leaves
 
-        if not self.halted:
-            self.loop.check_caller("run()")  # before the `try`: who may not run it must not halt it either
+        if not self.halted:  # before the `try`: who may not run it must not halt it either
+            self.loop.check_caller("run()")
+            self._check_not_embedded("run()")
         try:
             with sigint_leaves(self.loop):
                 while not self.halted:
@@ -201,6 +206,13 @@ class Kernel:
             self._halt_quietly()
             raise
         return self.init_result
+
+    def _check_not_embedded(self, what: str) -> None:
+        if self.embedding is not None:
+            raise AlreadyEmbedded(
+                f"{what} of kernel {self.name}, which an event loop runs: it would stop that loop. To wait for the "
+                "kernel's end, leave the block of running(), or `await k.halted()`"
+            )
 
     def lkl_syscall(self, nr: int, *params: Any) -> int:
         """A system call, raw: an int, or a negative errno.
@@ -223,6 +235,8 @@ class Kernel:
             return -errno.ESHUTDOWN
         if get_ident() == self._owner:
             self.loop.check_caller("lkl_syscall()")
+            if self.embedding is not None:
+                return self.embedding.syscall_of_owner(nr, params)  # type: ignore[no-any-return]
             return self.host_tasks.syscall_of_owner(nr, params)
         return self.host_tasks.syscall_of_foreign(nr, params)
 
@@ -282,6 +296,8 @@ class Kernel:
             self.loop.run(RunUntil.IDLE, None, None)
         finally:
             self.panicked = panicked
+            if self.embedding is not None:
+                self.embedding.touched()
         return 0
 
     def _halt_from_foreign(self, timeout: float) -> int:
