@@ -301,7 +301,10 @@ def test_too_many_arguments_for_init(call: Call, program: Program) -> None:
         (["run", "--clock", "broken", "x.py"], "argument --clock: invalid choice: 'broken'"),
         (["run", "--watchdog", "soon", "x.py"], "argument --watchdog: 'soon' is no number of seconds"),
         (["run", "--watchdog", "nan", "x.py"], "argument --watchdog: 'nan' is no number of seconds"),
-        (["run", "--loglevel", "9", "x.py"], "argument --loglevel: invalid choice: 9"),
+        (
+            ["run", "--loglevel", "9", "x.py"],
+            "argument --loglevel: invalid choice: 9|argument --loglevel: invalid choice: '9'",
+        ),
         (["run", "--on-oops", "cry", "x.py"], "argument --on-oops: invalid choice: 'cry'"),
         (["run", "--stat", "x.py"], "unrecognized arguments|required: PROGRAM.py"),
         (["run", "--host", "thread", "--switch", "direct", "x.py"], "--switch direct is greenlet.switch()"),

@@ -11,14 +11,16 @@ from __future__ import annotations
 import inspect
 import sys
 import traceback
-import types
 from contextlib import contextmanager, suppress
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lkl_green.errors import ProgramError
 
 if TYPE_CHECKING:
+    import types
     from collections.abc import Callable, Iterator
 
 # Not "__main__": a file that also is a script must not start itself.
@@ -78,7 +80,10 @@ def _compile(file: Path) -> types.CodeType:
 
 
 def _execute(file: Path, code: types.CodeType) -> types.ModuleType:
-    module = types.ModuleType(MODULE_NAME)
+    # A spec with a loader, because from Python 3.15 on a traceback through a module without one gives a warning.
+    spec = spec_from_file_location(MODULE_NAME, file, loader=SourceFileLoader(MODULE_NAME, str(file)))
+    assert spec is not None
+    module = module_from_spec(spec)
     module.__file__ = str(file)
     sys.modules[MODULE_NAME] = module
     try:
