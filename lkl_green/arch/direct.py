@@ -25,7 +25,7 @@
 from __future__ import annotations
 
 from _thread import get_ident
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 # A parked worker keeps about 6 KiB; more than a burst of workers is not worth keeping.
 POOL_LIMIT = 256
 
+# A greenlet and what resumes it, which is bound once for all the tasks that it will run.
+Worker: TypeAlias = "tuple[greenlet, Callable[[], Any]]"
+
 
 class DirectArch(Arch):
     """Each kernel thread a greenlet; a context switch is one `greenlet.switch()`."""
@@ -48,7 +51,7 @@ class DirectArch(Arch):
     def __init__(self) -> None:
         # Bound once: a task has never run exactly as long as its switch_to *is* this object.
         self._first_switch: Callable[[], Any] = self._start
-        self._pool: list[greenlet] = []
+        self._pool: list[Worker] = []
         self._entry: KernelEntry
         self._swapper: ThreadInfo
         self._owner = 0
@@ -65,7 +68,7 @@ class DirectArch(Arch):
         """End the parked workers."""
         here = getcurrent()
         while self._pool:
-            worker = self._pool.pop()
+            worker, _ = self._pool.pop()
             worker.parent = here
             worker.throw(GreenletExit)
 
@@ -90,9 +93,10 @@ class DirectArch(Arch):
         entry = self._entry
         swapper = self._swapper
         while next is not swapper:
-            if next.switch_to is self._first_switch:
-                self._give_worker(next, self._pool.pop() if self._pool else greenlet(self._worker))
-            next.switch_to()
+            switch_to = next.switch_to
+            if switch_to is self._first_switch:
+                switch_to = self._give_worker(next, self._pool.pop() if self._pool else self._new_worker())
+            switch_to()
             next = entry.current
 
     def _start(self) -> None:
@@ -100,34 +104,42 @@ class DirectArch(Arch):
         if not self._pool:
             self._swapper.switch_to()
             return
-        worker = self._pool.pop()
-        self._give_worker(self._entry.current, worker)
-        worker.switch()
+        switch_to = self._give_worker(self._entry.current, self._pool.pop())
+        switch_to()
 
-    def _give_worker(self, task: ThreadInfo, worker: greenlet) -> None:
-        worker.gr_context = task.context
+    def _new_worker(self) -> Worker:
+        worker = greenlet(self._work)
+        return worker, worker.switch
+
+    def _give_worker(self, task: ThreadInfo, worker: Worker) -> Callable[[], Any]:
+        """Let a worker run the task; what resumes it."""
+        its_greenlet, resume = worker
+        its_greenlet.gr_context = task.context
         task.context = None
-        task.switch_to = worker.switch
+        task.switch_to = resume
+        return resume
 
     # -- a worker
 
-    def _worker(self) -> None:
+    def _work(self) -> None:
         """Run one task after another; return, to the root, only when the pool is full."""
         entry = self._entry
+        ret_from_fork = entry.ret_from_fork
         me = getcurrent()
+        worker = me, me.switch
         pool = self._pool
         first_switch = self._first_switch
         while True:
             task = entry.current
-            next = entry.ret_from_fork()
+            next = ret_from_fork()
             task.switch_to = first_switch  # whoever keeps the dead task does not keep the worker
             if next.switch_to is first_switch:
-                self._give_worker(next, me)
+                self._give_worker(next, worker)
                 continue
             if len(pool) >= POOL_LIMIT:
                 me.parent = self._swapper.switch_to.__self__  # type: ignore[attr-defined]
                 return
-            pool.append(me)
+            pool.append(worker)
             resume = next.switch_to
             del task, next  # a parked worker keeps nobody alive, nor what the last task set
             me.gr_context = None

@@ -1,6 +1,6 @@
 """How tasks are born (kernel/fork.c, after Al Viro's "new execve/kernel_thread design", rules 75 to 83).
 
-All tasks but the first come from one `do_fork()`. What it does depends on who asks:
+All tasks but the first come from one `copy_process()`; `do_fork()` wakes them, too. What it does depends on who asks:
 
     kernel_thread(fn, arg)    by a kernel thread: no user registers; fn and arg go through the two arguments that are
                               passed blindly to copy_thread()
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from lkl_green.kernel.kernel import Kernel
     from lkl_green.kernel.sched import Scheduler
 
+_HAS_RUN = ~PF_NEWBORN
+
 CSIGNAL = 0xFF
 CLONE_VM = 0x100
 CLONE_FS = 0x200
@@ -44,6 +46,7 @@ CLONE_SIGHAND = 0x800
 CLONE_VFORK = 0x4000
 CLONE_PARENT = 0x8000
 CLONE_THREAD = 0x10000
+_SAME_PARENT = CLONE_PARENT | CLONE_THREAD
 
 
 class Fork:
@@ -107,24 +110,41 @@ class Fork:
         usp: Any,
         stack_size: Any,
         name: str | None = None,
-        *,
         parent: Task | None = None,
-        thread_flags: int = 0,
         context: Context | None = None,
-        wake: bool = True,
     ) -> Task:
-        """Make a task, make it visible, and wake it (rules 75 to 79).
+        """Make a task and wake it (Linux: kernel_clone()); `copy_process` describes the parameters and errors."""
+        task = self.copy_process(flags, regs, usp, stack_size, name, parent, context)
+        self._sched.wake_up_new_task(task)
+        if task.vfork_done is not None:
+            _wait_for_vfork_done(task, task.vfork_done)
+        return task
+
+    def copy_process(
+        self,
+        flags: int,
+        regs: PtRegs | None,
+        usp: Any,
+        stack_size: Any,
+        name: str | None = None,
+        parent: Task | None = None,
+        context: Context | None = None,
+        thread_flags: int = 0,
+    ) -> Task:
+        """Make a task that everybody can see and nobody has woken yet: it is TASK_NEW (rules 75 to 79).
 
         Args:
             flags: CLONE_* and, in the low byte, the signal for the parent.
             regs: the user registers to copy; None for a kernel thread.
             usp: passed blindly; `fn` or the child's entry point.
             stack_size: passed blindly; `arg` or the entry point's arguments.
-            name: comm.
+            name: comm; the current task's if left out.
             parent: the current task if left out.
-            thread_flags: TIF_*.
             context: context variables; a copy of the caller's if left out.
-            wake: False leaves it TASK_NEW.
+            thread_flags: TIF_*.
+
+        Raises:
+            OSError: EAGAIN without a free pid, ENOMEM, ESHUTDOWN while halting; then nothing was made.
         """
         sched = self._sched
         current = sched.current
@@ -135,50 +155,40 @@ class Fork:
             raise OSError(errno.EAGAIN, "no free pid")
         source = current
         if parent is None:
-            parent = (current.parent or current) if flags & CLONE_PARENT else current
+            parent = (current.parent or current) if flags & _SAME_PARENT else current
         else:
             source = parent  # a host task is made by whoever happens to run
         task = Task(pid, current.comm if name is None else name[:15], parent)
-        task.thread_flags = thread_flags
         task.context = copy_context() if context is None else context
-        if flags:
-            self._copy_flags(flags, source, parent, task)
+        task.thread_flags = thread_flags
         task.policy = current.policy
         task.prio = current.prio if current.prio != IDLE_PRIO else DEFAULT_PRIO  # swapper's is no one else's
-        # copy_thread(): registers and first switch, from two arguments that were passed blindly (rule 78).
-        if regs is None:
-            # The child's registers stay cleared: task.regs is None, and user_mode() of that is false.
-            task.flags = PF_KTHREAD | PF_NEWBORN
-            task.fn, task.arg = usp, stack_size
-        else:
-            task.flags = PF_NEWBORN
-            task.fn = task.arg = None
-            task.regs = PtRegs(usp, stack_size, regs.path)
-        self._new_thread(task)
+        if flags:
+            self._copy_flags(flags, source, parent, task)
+        _copy_thread(task, regs, usp, stack_size)
+        new_thread = self._new_thread
+        new_thread(task)
         if source.files is not None:
             self._kernel.fs.copy_files(flags, source, task)
+        if regs is not None and (self._kernel.signals.known or flags & CLONE_THREAD):
+            self._kernel.signals.copy_signals(source, task, bool(flags & CLONE_THREAD))
         self._pids.tasks[pid] = task
-        children = parent.children
-        if children is None:
-            children = parent.children = {}
-        children[task] = None
+        if parent.children is None:
+            parent.children = {}
+        parent.children[task] = None
         if sched.trace is not None:
             sched.trace.sched_process_fork(current, task)
-        if flags & CLONE_VFORK:
-            task.vfork_done = Completion(self._kernel, "vfork")
-        if wake:
-            sched.wake_up_new_task(task)
-        if task.vfork_done is not None:
-            _wait_for_vfork_done(task, task.vfork_done)
         return task
 
     def _copy_flags(self, flags: int, source: Task, parent: Task, task: Task) -> None:
         """What the CLONE_* flags say about the child."""
         task.exit_signal = flags & CSIGNAL
         if flags & CLONE_THREAD:
-            task.tgid = parent.tgid
+            task.tgid = source.tgid
         if flags & CLONE_FILES:
             self._kernel.fs.files_of(source)  # to be shared, a table must be there
+        if flags & CLONE_VFORK:
+            task.vfork_done = Completion(self._kernel, "vfork")
 
     # -- the newborn
 
@@ -187,7 +197,7 @@ class Fork:
         kernel = self._kernel
         sched = kernel.sched
         task = sched.current
-        task.flags &= ~PF_NEWBORN
+        task.flags &= _HAS_RUN
         code: Any = 0
         try:
             sched.schedule_tail()
@@ -204,6 +214,18 @@ class Fork:
         except BaseException as error:
             code = kernel.faults.task_died(task, error)
         return kernel.exits.exit_task(task, code)
+
+
+def _copy_thread(task: Task, regs: PtRegs | None, usp: Any, stack_size: Any) -> None:
+    """Registers and first switch, from two arguments that were passed blindly (Linux: copy_thread(), rule 78)."""
+    if regs is None:
+        # The child's registers stay cleared: task.regs is None, and user_mode() of that is false.
+        task.flags = PF_KTHREAD | PF_NEWBORN
+        task.fn, task.arg = usp, stack_size
+    else:
+        task.flags = PF_NEWBORN
+        task.fn = task.arg = None
+        task.regs = PtRegs(usp, stack_size, regs.path)
 
 
 def _wait_for_vfork_done(child: Task, done: Completion) -> None:

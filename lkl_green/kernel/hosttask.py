@@ -27,7 +27,6 @@ from lkl_green.arch.base import TIF_HOST_THREAD
 from lkl_green.errors import Deadlock, HostMisuse, TaskExit, TaskKilled, TaskUnwind, WrongThread
 from lkl_green.kernel.current import running_here
 from lkl_green.kernel.fork import CLONE_FILES, CLONE_FS, CLONE_SIGHAND, CLONE_THREAD, CLONE_VM
-from lkl_green.kernel.loop import RunUntil
 from lkl_green.kernel.task import PF_NEWBORN, TASK_OUTSIDE, TASK_RUNNING
 
 if TYPE_CHECKING:
@@ -37,8 +36,6 @@ if TYPE_CHECKING:
     from lkl_green.kernel.task import Task
 
 THREAD_FLAGS = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_THREAD | CLONE_SIGHAND
-
-_UNTIL_IDLE = RunUntil.IDLE
 
 # What a host task between two calls waits for; such a task is not deadlocked.
 OUTSIDE = "the application's next system call"
@@ -124,7 +121,7 @@ class HostTasks:
     # -- the application's side
 
     def syscall_of_owner(self, nr: int, params: tuple[Any, ...]) -> int:
-        """A call by the application on the owner's OS thread: run the kernel until it is done."""
+        """A call by the application on the owner's OS thread, which may run the kernel: do so until it is done."""
         kernel = self._kernel
         host_task = self._of_owner
         if host_task is None or host_task.task is None:
@@ -137,9 +134,8 @@ class HostTasks:
             self._of_owner = host_task
         request = Request(nr, params)
         self._start(host_task, request)
-        run = kernel.loop.run
         while not request.done:
-            status = run(_UNTIL_IDLE, None, None)
+            status = kernel.loop.run_until_idle()
             if not request.done and not kernel.halted:
                 if kernel.loop.hopeless(status):
                     raise Deadlock(kernel.reports.deadlock(f"system call {nr} of the application never returns"))
@@ -259,7 +255,7 @@ class HostTasks:
     def _new_host_task(self, host_task: HostTask, tid: int, context: Context) -> None:
         """A thread of init, or a process of its own, that sleeps outside the kernel (rules 50, 51)."""
         kernel = self._kernel
-        task = kernel.fork.do_fork(
+        task = kernel.fork.copy_process(
             0 if host_task.new_group else THREAD_FLAGS,
             None,
             self._serve,
@@ -268,7 +264,6 @@ class HostTasks:
             parent=kernel.init_task,
             thread_flags=TIF_HOST_THREAD if host_task.borrowed else 0,
             context=context,
-            wake=False,
         )
         self._id += 1
         if host_task.borrowed:

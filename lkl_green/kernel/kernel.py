@@ -33,7 +33,7 @@ from lkl_green.kernel.sched import Scheduler
 from lkl_green.kernel.signal import Signals
 from lkl_green.kernel.softirq import Softirqs, TaskletQueue
 from lkl_green.kernel.syscall import Sys, Syscalls
-from lkl_green.kernel.task import HARDIRQ_MASK, SOFTIRQ_MASK, TASK_RUNNING, PidTable, Task
+from lkl_green.kernel.task import SOFTIRQ_OFFSET, TASK_RUNNING, PidTable, Task
 from lkl_green.kernel.timer import Timers
 from lkl_green.kernel.tracepoint import Accounting, Tracepoints
 from lkl_green.kernel.unistd import LINUX_REBOOT_CMD_RESTART, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, NR_reboot
@@ -224,8 +224,9 @@ class Kernel:
             Deadlock: the call can never return.
             KernelBug, ReentrantRun: in an interrupt handler or a callback.
         """
-        if self.arch.runs_current():
-            if self.sched.current.preempt_count & (HARDIRQ_MASK | SOFTIRQ_MASK):
+        sched = self.sched
+        if sched.current is not sched.swapper and self.arch.runs_current():
+            if sched.current.preempt_count >= SOFTIRQ_OFFSET:
                 raise KernelBug(
                     "BUG: lkl_syscall() in an interrupt handler or a timer callback, which is no task's; "
                     "wake a kernel thread that makes the call"
@@ -234,7 +235,8 @@ class Kernel:
         if self.halted:
             return -errno.ESHUTDOWN
         if get_ident() == self._owner:
-            self.loop.check_caller("lkl_syscall()")
+            if self.loop.running:
+                self.loop.check_caller("lkl_syscall()")
             if self.embedding is not None:
                 return self.embedding.syscall_of_owner(nr, params)  # type: ignore[no-any-return]
             return self.host_tasks.syscall_of_owner(nr, params)

@@ -119,7 +119,7 @@ class KThreads:
         if done is None:  # the creator was killed while it waited (rule 99)
             return
         try:
-            task = kernel.fork.do_fork(0, None, self._kthread, None, request.name, context=request.context, wake=False)
+            task = kernel.fork.copy_process(0, None, self._kthread, None, request.name, None, request.context)
         except OSError as error:
             request.error = error
             if request.failed is not None:

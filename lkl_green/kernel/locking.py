@@ -67,9 +67,11 @@ class Semaphore(SimpleWaitQueue):
         waiters.append(task)
         task.waiting_for = self
         try:
-            while task.waiting_for is self:
+            while True:
                 task.state = TASK_UNINTERRUPTIBLE
                 sched.schedule()
+                if task.waiting_for is not self:
+                    return
         except BaseException:
             self._give_up(task)
             raise

@@ -77,11 +77,10 @@ class RunLoop:
     __slots__ = (
         "_clock_is_virtual",
         "_deadline_ns",
-        "_enter",
         "_host",
+        "_idle_status",
         "_irq",
         "_kernel",
-        "_leave",
         "_limit",
         "_next_look",
         "_next_tick",
@@ -101,8 +100,6 @@ class RunLoop:
         self._timers = kernel.timers
         self._host = kernel.host
         self._readiness = kernel.readiness
-        self._enter = kernel.arch.enter
-        self._leave = kernel.arch.leave
         self._posts: deque[object] = deque()
         self._clock_is_virtual = kernel.clock.is_virtual
         self._owner = get_ident()
@@ -110,6 +107,7 @@ class RunLoop:
         self._next_tick = POLL_POINTS
         self._next_look = 0
         self._deadline_ns = NEVER
+        self._idle_status = RunStatus(_IDLE, None)  # what is returned most often is made once
         self.running = False
         # An exception that is the application's, not a task's: KeyboardInterrupt, SystemExit.
         self.fatal: BaseException | None = None
@@ -139,14 +137,23 @@ class RunLoop:
             limit, early = 1, _SWITCHED
         self._limit = self._sched.points + limit
         self._deadline_ns = NEVER if budget_ns is None else kernel.host.time() + budget_ns
+        return self._enter_and_run(early)
+
+    def run_until_idle(self) -> RunStatus:
+        """`run()` without limits, by a caller that `check_caller` has let through."""
+        self._limit = self._deadline_ns = NEVER
+        return self._enter_and_run(_BUDGET)
+
+    def _enter_and_run(self, early: RunReason) -> RunStatus:
+        kernel = self._kernel
         outer, running_here.kernel = running_here.kernel, kernel
         self.running = True
-        self._enter()
+        kernel.arch.enter()
         try:
             return self._run(early)
         finally:
             if not kernel.halted:
-                self._leave()
+                kernel.arch.leave()
             self.running = False
             running_here.kernel = outer
 
@@ -169,46 +176,54 @@ class RunLoop:
     def _run(self, early: RunReason) -> RunStatus:
         sched = self._sched
         irq = self._irq
+        limit = self._limit
         sched.leave = False
+        # After the line above: another OS thread that wants the kernel to stop says so first and sets `leave` then.
+        if self.fatal is not None or self._kernel.stopping:
+            sched.leave = True
         if self._host.made_poller is not None:
             self._look_at_descriptors()
         while True:
-            checkpoint = sched.points + POLL_POINTS
-            sched.checkpoint = 0 if sched.killing else min(self._limit, checkpoint)
+            sched.checkpoint = 0 if sched.killing else sched.points + POLL_POINTS
+            if sched.checkpoint > limit:
+                sched.checkpoint = limit
             if irq.raised or irq.held or self._posts or self._timers.next_ns != NEVER:
                 self.take_events()
-            if self.fatal is not None:
-                fatal, self.fatal = self.fatal, None
-                raise fatal
-            if self._kernel.stopping:
-                return self._stop()
-            if sched.leave or sched.points >= self._limit:
-                return RunStatus(early, self.next_event_ns)
+            if sched.leave or sched.points >= limit:
+                return self._leave(early)
             if not sched.schedule_idle():
                 if not irq.raised:
                     return self._idle()
                 if self._over_budget():  # an interrupt that raises itself lets no scheduling point pass
                     return RunStatus(early, self.next_event_ns)
 
-    def _stop(self) -> RunStatus:
+    def _leave(self, early: RunReason) -> RunStatus:
+        """Somebody asked the kernel to give up the CPU (each sets `sched.leave`), or what was allowed is used up."""
+        if self.fatal is None and self._kernel.stopping:
+            self._stop()
+            if self.fatal is None:
+                return RunStatus(RunReason.HALTED, None)
+        if self.fatal is not None:
+            fatal, self.fatal = self.fatal, None
+            raise fatal
+        return RunStatus(early, self.next_event_ns)
+
+    def _stop(self) -> None:
         """A panic, or somebody powers the kernel off."""
         kernel = self._kernel
         if kernel.panicked is not None:
             raise kernel.panicked
         kernel.reboot.halt()
-        if self.fatal is not None:
-            fatal, self.fatal = self.fatal, None
-            raise fatal
-        return RunStatus(RunReason.HALTED, None)
 
     def _idle(self) -> RunStatus:
         next_ns = self._timers.next_ns
-        status = RunStatus(_IDLE, None if next_ns == NEVER else next_ns)
-        if next_ns == NEVER and not self._kernel.open_ended and not self._irq.has_sources:
+        if next_ns != NEVER:
+            return RunStatus(_IDLE, next_ns)
+        if not self._kernel.open_ended and not self._irq.has_sources:
             report = self._kernel.reports.deadlock("nothing can ever run again")
             if report:
                 return RunStatus(RunReason.DEADLOCK, None, report)
-        return status
+        return self._idle_status
 
     @property
     def next_event_ns(self) -> int | None:

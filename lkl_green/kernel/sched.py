@@ -162,7 +162,8 @@ class Scheduler:
             self.trace.sched_switch(prev, next)
         self.last = prev
         self.current = next
-        next.switch_to()
+        switch_to = next.switch_to  # CPython is quick at loading from a slot, and slow at calling through one
+        switch_to()
         if self.post_switch:
             self.finish_task_switch()
 
@@ -282,10 +283,15 @@ class Scheduler:
             self.listener("wake", task)
         return self.try_to_wake_up(task)
 
-    def try_to_wake_up(self, task: Task) -> bool:
-        """`wake_up_process` as part of a primitive, whose own scheduling point has been announced."""
-        if not task.state & TASK_NORMAL:
-            return self._wake_preempted(task, TASK_NORMAL)
+    def try_to_wake_up(self, task: Task, states: int = TASK_NORMAL) -> bool:
+        """`wake_up_process` as part of a primitive, whose own scheduling point has been announced.
+
+        Args:
+            task: whom to wake.
+            states: only a sleeper in one of these is woken.
+        """
+        if not task.state & states:
+            return self._wake_preempted(task, states)
         if self.trace is not None:
             self.trace.sched_waking(task)
         task.state = TASK_RUNNING
@@ -297,16 +303,7 @@ class Scheduler:
                 self._enqueue(task)
         return True
 
-    def wake_up_state(self, task: Task, states: int) -> bool:
-        """Like `wake_up_process`, for sleepers in one of `states` only (Linux: wake_up_state())."""
-        if not task.state & states:
-            return self._wake_preempted(task, states)
-        if self.trace is not None:
-            self.trace.sched_waking(task)
-        task.state = TASK_RUNNING
-        if task is not self.current:
-            self._enqueue(task)
-        return True
+    wake_up_state = try_to_wake_up  # Linux's name for it where the states matter
 
     def _wake_preempted(self, task: Task, states: int) -> bool:
         if not task.saved_state & states:
@@ -368,11 +365,11 @@ class Scheduler:
     def task_dead(self, prev: Task) -> Task:
         """The current task's last act: pick who runs next, for the architecture to go there (rule 117)."""
         prev.state = TASK_DEAD
-        self.points += 1
+        self.points = points = self.points + 1
         if self.releases_threads:
             self.post_switch = True
         fifo = self.fifo
-        if self.points >= self.checkpoint or not fifo:
+        if points >= self.checkpoint or not fifo:
             next = self._pick_next_of_dead()
         else:
             next = fifo.popleft()
@@ -390,7 +387,11 @@ class Scheduler:
 
     def schedule_idle(self) -> bool:
         """Run tasks until the idle task is switched to; False if none is runnable (Linux: schedule_idle())."""
-        next = self.policy.pick_next_task()
+        fifo = self.fifo
+        if fifo is None:
+            next = self.policy.pick_next_task()
+        else:
+            next = fifo.popleft() if fifo else None
         if next is None:
             return False
         swapper = self.swapper

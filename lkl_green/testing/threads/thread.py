@@ -1,7 +1,7 @@
 """`threading.Thread` as a kernel thread.
 
-Starting a thread is one `do_fork()`. `Thread.start()` of CPython waits until the new thread has said that it runs; here
-it is known to, so nobody waits, and a schedule has one scheduling point for the start and not six.
+Starting a thread is one `copy_process()`. `Thread.start()` of CPython waits until the new thread has said that it runs;
+here it is known to, so nobody waits, and a schedule has one scheduling point for the start and not six.
 
 *The end.* A task has left its frames when `exit_task()` tells its `kthread` that it ends; that is when `join()` returns
 and `is_alive()` becomes false, also for a thread that was dropped before it ever ran.
@@ -159,7 +159,7 @@ def wake_new(sched: Scheduler, task: Task) -> None:
 def fork_thread(kernel: Kernel, handle: Handle, fn: Callable[[Any], Any], arg: Any, name: str) -> Task:
     """A task that has not been woken. A thread starts with no context variables set, as before CPython 3.14."""
     try:
-        task = kernel.fork.do_fork(0, None, fn, arg, name, context=Context(), wake=False)
+        task = kernel.fork.copy_process(0, None, fn, arg, name, None, Context())
     except OSError as error:
         raise RuntimeError("can't start new thread") from error
     task.kthread = handle
