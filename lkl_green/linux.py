@@ -45,7 +45,24 @@ from lkl_green.kernel.printk import (
     KERN_NOTICE,
     KERN_WARNING,
 )
-from lkl_green.kernel.signal import SIGCHLD, SIGKILL
+from lkl_green.kernel.signum import (
+    SA_RESTART,
+    SIG_BLOCK,
+    SIG_DFL,
+    SIG_IGN,
+    SIG_SETMASK,
+    SIG_UNBLOCK,
+    SIGALRM,
+    SIGCHLD,
+    SIGHUP,
+    SIGINT,
+    SIGKILL,
+    SIGPIPE,
+    SIGTERM,
+    SIGUSR1,
+    SIGUSR2,
+    TermSignal,
+)
 from lkl_green.kernel.softirq import Tasklet
 from lkl_green.kernel.task import (
     DEFAULT_PRIO,
@@ -195,7 +212,10 @@ def kernel_execve(path: str, argv: Sequence[str] = (), envp: Mapping[str, str] |
 
 
 def kernel_wait4(pid: int = -1, options: int = 0) -> tuple[int, Any]:
-    """Wait for a child forked with SIGCHLD; (pid, exit code). Raises ChildProcessError without one."""
+    """Wait for a child forked with SIGCHLD; (pid, exit code), a TermSignal if a signal ended it.
+
+    Raises ChildProcessError without one.
+    """
     return current_kernel().exits.wait4(pid, options)
 
 
@@ -247,7 +267,7 @@ def kthread_parkme() -> None:
 
 
 def send_sig(sig: int, task: Task) -> None:
-    """Send a signal."""
+    """Send a signal to a task; what becomes of it is told in kernel/signal.py. Raises OSError: EINVAL, EOPNOTSUPP."""
     current_kernel().signals.send_sig(sig, task)
 
 
@@ -658,14 +678,27 @@ __all__ = [
     "MAX_SCHEDULE_TIMEOUT",
     "O_NONBLOCK",
     "READ_ONCE",
+    "SA_RESTART",
     "SCHED_FIFO",
     "SCHED_NORMAL",
     "SCHED_RR",
     "SHUT_RD",
     "SHUT_RDWR",
     "SHUT_WR",
+    "SIGALRM",
     "SIGCHLD",
+    "SIGHUP",
+    "SIGINT",
     "SIGKILL",
+    "SIGPIPE",
+    "SIGTERM",
+    "SIGUSR1",
+    "SIGUSR2",
+    "SIG_BLOCK",
+    "SIG_DFL",
+    "SIG_IGN",
+    "SIG_SETMASK",
+    "SIG_UNBLOCK",
     "TASK_IDLE",
     "TASK_INTERRUPTIBLE",
     "TASK_KILLABLE",
@@ -693,6 +726,7 @@ __all__ = [
     "SpinLock",
     "Task",
     "Tasklet",
+    "TermSignal",
     "Timer",
     "WaitQueueHead",
     "Work",

@@ -14,7 +14,6 @@ Each write announces EPOLLIN, even into a stream that was not empty: users of ed
 from __future__ import annotations
 
 import errno
-import signal
 from typing import TYPE_CHECKING
 
 from lkl_green.kernel.unistd import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 
 PIPE_BUF = 4096
 LOW_WATER = PIPE_BUF  # the room that EPOLLOUT promises; no atomic write wants more
-SIGPIPE = int(signal.SIGPIPE)
 _EVERYBODY = 1 << 30
 
 
@@ -132,9 +130,8 @@ class ByteStream:
         return written
 
     def _broken(self, written: int) -> None:
-        """Nobody will read: SIGPIPE for a process that may see it, EPIPE unless part of it is written."""
-        signals = self._kernel.signals
-        signals.send_sig(SIGPIPE, self._kernel.sched.current)
+        """Nobody will read: SIGPIPE for a process, EPIPE unless part of it is written."""
+        self.writer.broken_pipe()
         if not written:
             raise BrokenPipeError(errno.EPIPE, f"nobody reads what is written to {self.writer!r}")
 

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from lkl_green.fs.waitqueue import FileWaitQueue
 from lkl_green.kernel.current import current_kernel
+from lkl_green.kernel.signum import SIGPIPE
 from lkl_green.kernel.task import TASK_INTERRUPTIBLE
 from lkl_green.kernel.unistd import EPOLLHUP, EPOLLIN, EPOLLOUT, O_ACCMODE, O_NONBLOCK, O_RDONLY, O_RDWR, O_WRONLY
 
@@ -123,7 +124,7 @@ class File:
         Raises:
             BlockingIOError: EAGAIN, it would have to wait and is non-blocking.
             InterruptedError: EINTR, a signal came before the first byte was written.
-            BrokenPipeError: EPIPE, nobody will ever read it.
+            BrokenPipeError: EPIPE, nobody will ever read it; a process gets SIGPIPE, too.
             OSError: EBADF if it is closed or read-only, EFAULT for what is not bytes.
         """
         sched = self._sched
@@ -195,6 +196,10 @@ class File:
         self.f_wq.do_wait(lambda: not self.f_count or ready(), TASK_INTERRUPTIBLE, None, exclusive)
         if not self.f_count:
             raise OSError(errno.EBADF, f"{self!r} was closed while {self._sched.current.comm} waited for it")
+
+    def broken_pipe(self) -> None:
+        """Nobody will ever read what the current task writes: a process gets SIGPIPE besides the error."""
+        self._kernel.signals.send_sig(SIGPIPE, self._sched.current)
 
     def _bad(self, what: str) -> OSError:
         why = "it is closed" if not self.f_count else "it is not open for that"

@@ -96,7 +96,9 @@ class HostFile(File):
                     return done
             except BlockingIOError:
                 pass
-            except OSError:
+            except OSError as error:
+                if error.errno == errno.EPIPE:
+                    self.broken_pipe()
                 if done:
                     return done
                 raise

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from lkl_green.fs.file import Buffer
     from lkl_green.kernel.kernel import Kernel
 
+_MSG_NOSIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)  # not every host has it
 _UNDER_WAY = (errno.EINPROGRESS, errno.EALREADY)
 _TRY_NEXT = (errno.ECONNABORTED, errno.EPROTO)
 
@@ -100,6 +101,10 @@ class HostSocket(HostFile):
     def send(self, data: Buffer, flags: int = 0) -> int:
         """Send at least one byte of `data`; how many were sent (send()).
 
+        Args:
+            data: what to send.
+            flags: MSG_* of the host; with MSG_NOSIGNAL a process gets no SIGPIPE.
+
         Raises:
             BlockingIOError: EAGAIN, it would have to wait and is non-blocking.
             InterruptedError: EINTR, a signal came first.
@@ -112,6 +117,10 @@ class HostSocket(HostFile):
             except BlockingIOError:
                 if flags & socket.MSG_DONTWAIT:
                     raise
+            except BrokenPipeError:
+                if not flags & _MSG_NOSIGNAL:
+                    self.broken_pipe()
+                raise
             self._wait_for_output()
 
     def sendall(self, data: Buffer) -> None:
@@ -127,13 +136,17 @@ class HostSocket(HostFile):
         if not self.f_count:
             raise self._bad("send")
         try:
-            sent = self._send(data)
-        except BlockingIOError:
-            sent = 0
-        while sent < len(data):
-            self._wait_for_output()
-            with suppress(BlockingIOError):
-                sent += self._send(memoryview(data)[sent:])
+            try:
+                sent = self._send(data)
+            except BlockingIOError:
+                sent = 0
+            while sent < len(data):
+                self._wait_for_output()
+                with suppress(BlockingIOError):
+                    sent += self._send(memoryview(data)[sent:])
+        except BrokenPipeError:
+            self.broken_pipe()
+            raise
 
     def _put(self, data: bytes | bytearray | memoryview) -> int:
         return self._send(data)

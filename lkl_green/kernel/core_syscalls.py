@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from lkl_green.errors import TaskExit
 from lkl_green.kernel import unistd
+from lkl_green.kernel.signum import wait_status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -81,29 +82,28 @@ class CoreSyscalls:
     # -- processes
 
     def sys_clone(self, flags: int, main: Callable[..., Any], args: tuple[Any, ...]) -> int:
-        """A new process or thread of the calling user process."""
+        """A new process or thread of the calling user process. EINTR if it is to die itself."""
+        if self._kernel.signals.fatal_signal_pending(self._sched.current):
+            raise InterruptedError(errno.EINTR, "a process that is to die has no more children")
         return self._kernel.fork.clone(flags, main, args).pid
 
     def sys_execve(self, path: str, argv: list[str], envp: dict[str, str]) -> None:
-        """Another program; ENOENT."""
+        """Another program; ENOENT, EINTR."""
         self._kernel.exec.execve(path, argv, envp)
 
     def sys_exit(self, code: int) -> NoReturn:
         """End the task."""
         raise TaskExit(code)
 
-    def sys_wait4(self, pid: int, status: list[Any], options: int) -> int:
-        """Collect a child; its exit code goes to `status[0]`. ECHILD, EINTR."""
-        child, status[0] = self._kernel.exits.wait4(pid, options)
-        return child
+    def sys_exit_group(self, code: int) -> NoReturn:
+        """End all threads of the process."""
+        raise TaskExit(self._kernel.signals.do_group_exit(self._sched.current, code))
 
-    def sys_kill(self, pid: int, sig: int) -> None:
-        """Send a signal, or with `sig` 0 only ask whether there is such a task; ESRCH, EINVAL."""
-        task = self._kernel.pids.tasks.get(pid)
-        if task is None:
-            raise OSError(errno.ESRCH, f"no task {pid}")
-        if sig:
-            self._kernel.signals.send_sig(sig, task)
+    def sys_wait4(self, pid: int, status: list[Any], options: int) -> int:
+        """Collect a child; Linux's status word goes to `status[0]`. ECHILD, EINTR."""
+        child, code = self._kernel.exits.wait4(pid, options)
+        status[0] = wait_status(code)
+        return child
 
     def sys_reboot(self, magic1: int, magic2: int, command: int) -> None:
         """Halt; EINVAL for wrong magic numbers or an unknown command."""

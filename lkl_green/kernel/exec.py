@@ -14,8 +14,8 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any
 
-from lkl_green.errors import ExecImage, KernelBug, TaskExit
-from lkl_green.kernel.signal import SIGKILL
+from lkl_green.errors import ExecImage, KernelBug
+from lkl_green.kernel.entry import exit_to_user_mode
 from lkl_green.kernel.task import PF_KTHREAD, Task
 
 if TYPE_CHECKING:
@@ -89,7 +89,8 @@ class Exec:
         """Replace the current user program (sys_execve); does not return.
 
         Raises:
-            OSError: ENOENT if there is no such program; EINVAL in a kernel thread, which calls `kernel_execve()`.
+            OSError: ENOENT if there is no such program; EINVAL in a kernel thread, which calls `kernel_execve()`; EINTR
+                if the process is to die.
         """
         task = self._kernel.sched.current
         if task.flags & PF_KTHREAD:
@@ -101,14 +102,22 @@ class Exec:
         main = self._programs.get(path)
         if main is None:
             raise OSError(errno.ENOENT, "no program is registered under this path", path)
+        kernel, old_pid = self._kernel, task.pid
+        signals = kernel.signals
+        if signals.known:
+            signals.de_thread(task)
+            kernel.exits.become_leader(task)
+            signals.flush_signal_handlers(task)
+        if task.flags & PF_KTHREAD:
+            signals.forget_allowed(task)
         task.regs = PtRegs(main, (list(argv) or [path], dict(envp or {})), path)
         task.flags &= ~PF_KTHREAD
         task.comm = path.rsplit("/", 1)[-1][:15]
-        trace = self._kernel.sched.trace
+        trace = kernel.sched.trace
         if trace is not None:
-            trace.sched_process_exec(task, path, task.pid)
+            trace.sched_process_exec(task, path, old_pid)
         if task.files is not None:
-            self._kernel.fs.do_close_on_exec(task)
+            kernel.fs.do_close_on_exec(task)
         self.mm_release(task)
 
     def mm_release(self, task: Task) -> None:
@@ -117,11 +126,12 @@ class Exec:
         if done is not None:
             done.complete()
 
-    def userspace(self, task: Task) -> int:
+    def userspace(self, task: Task) -> Any:
         """Run in user mode until the process exits; its exit code."""
         sys = self._kernel.syscalls.user(task)
         while True:
-            self.exit_to_user_mode(task)
+            if task.signals:
+                exit_to_user_mode(self._kernel, task, sys)
             regs = task.regs
             assert regs is not None
             assert regs.pc is not None
@@ -133,12 +143,9 @@ class Exec:
                 # Init's end is the kernel's, and a bug of the kernel is not its caller's fault: both are oopses.
                 if task is self._kernel.init_task or isinstance(error, KernelBug):
                     raise
-                return self._kernel.faults.user_fault(task, error)
-            return 0 if code is None else int(code)
-
-    def exit_to_user_mode(self, task: Task) -> None:
-        """On the way from the kernel to user mode: SIGKILL is deadly here, other signals are used up."""
-        if task.signals:
-            if self._kernel.signals.fatal_signal_pending(task):
-                raise TaskExit(SIGKILL)
-            task.signals = None  # there are no handlers; if it stayed pending, no later sleep could begin
+                return self._kernel.signals.do_group_exit(task, self._kernel.faults.user_fault(task, error))
+            code = 0 if code is None else int(code)
+            if self._kernel.signals.known and task.pid == task.tgid:
+                # What a C program's start does after main(); a thread that returns only ends itself.
+                return self._kernel.signals.do_group_exit(task, code)
+            return code

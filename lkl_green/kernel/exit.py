@@ -8,6 +8,9 @@ Who reaps: a child that was forked with SIGCHLD stays a zombie until its parent 
 child is reaped at once, as Linux does for a parent that ignores SIGCHLD, which kernel threads do. Orphans go to init.
 A zombie that comes to an init that has never called `wait4()` is reaped on the spot, so that an init that is not
 interested in children need not know that it has any.
+
+A process ends with its last thread: a leader that ends before the others stays a zombie of which its parent is not told
+until then (Linux: delay_group_leader()).
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any
 
+from lkl_green.kernel.signum import SIGCHLD
 from lkl_green.kernel.task import (
     EXIT_DEAD,
     EXIT_ZOMBIE,
@@ -62,15 +66,38 @@ class Exits:
             kernel.fs.exit_files(task)
         if task.vfork_done is not None:
             kernel.exec.mm_release(task)
+        if kernel.signals.known:
+            self._exit_thread(task)
+        else:
+            if task.children:
+                self._forget_children(task)
+            if task.exit_signal:
+                self._notify_parent(task)
+            else:
+                self.release_task(task)
+        if task is kernel.init_task:
+            kernel.init.exited(task.exit_code)
+        return sched.task_dead(task)
+
+    def _exit_thread(self, task: Task) -> None:
+        """The end of what may be a thread of a process with several."""
+        signals = self._kernel.signals
+        signals.exit_signals(task)
         if task.children:
             self._forget_children(task)
+        if signals.delays(task) and not self._kernel.halting and task is not self._kernel.init_task:
+            task.exit_state = EXIT_ZOMBIE
+            return
+        leader = signals.leader(task)
+        self._exit_notify(task)
+        if leader is not task and leader.exit_state == EXIT_ZOMBIE and not signals.delays(leader):
+            self._exit_notify(leader)
+
+    def _exit_notify(self, task: Task) -> None:
         if task.exit_signal:
             self._notify_parent(task)
         else:
             self.release_task(task)
-        if task is kernel.init_task:
-            kernel.init.exited(code)
-        return sched.task_dead(task)
 
     def _check_released(self, task: Task) -> None:
         """A task must not die atomic or with a mutex held (rule 120): say so, and repair what can be repaired."""
@@ -83,11 +110,18 @@ class Exits:
 
     def _notify_parent(self, task: Task) -> None:
         """Become a zombie, unless nobody will ever collect it (Linux: exit_notify())."""
-        if not self._kernel.halting:
+        kernel = self._kernel
+        unwanted = False
+        if not kernel.halting:
             task.exit_state = EXIT_ZOMBIE
-            if self._parent_is_told(task):
+            if kernel.signals.known or task.exit_signal != SIGCHLD:
+                unwanted = kernel.signals.do_notify_parent(task)
+            if not unwanted and self._parent_is_told(task):
                 return
+        parent = task.parent
         self.release_task(task)
+        if unwanted and parent is not None and parent.wait_chldexit is not None:
+            parent.wait_chldexit.wake_up()  # there may be no child left to wait for
 
     def _parent_is_told(self, zombie: Task) -> bool:
         """Wake a parent that waits; false if nobody will ever collect this one."""
@@ -99,8 +133,12 @@ class Exits:
         return not zombie.flags & PF_REPARENTED or parent.wait_chldexit is not None
 
     def _forget_children(self, task: Task) -> None:
-        """Give the children to init (Linux: forget_original_parent())."""
+        """Give the children to another thread of the process, or to init (Linux: forget_original_parent())."""
         kernel = self._kernel
+        heir = kernel.signals.heir(task)
+        if heir is not None:
+            self._bequeath(task, heir)
+            return
         init = kernel.init_task if kernel.init_task is not task else kernel.sched.swapper
         children, task.children = task.children or {}, None
         if init.children is None:
@@ -109,8 +147,42 @@ class Exits:
             child.parent = init
             child.flags |= PF_REPARENTED
             init.children[child] = None
-            if child.exit_state == EXIT_ZOMBIE and not self._parent_is_told(child):
+            if self._is_collectable(child) and not self._parent_is_told(child):
                 self.release_task(child)
+
+    def _bequeath(self, task: Task, heir: Task) -> None:
+        children, task.children = task.children or {}, None
+        heir.children = {**(heir.children or {}), **children}
+        for child in children:
+            child.parent = heir
+        if heir.wait_chldexit is not None:
+            heir.wait_chldexit.wake_up()
+
+    def _is_collectable(self, child: Task) -> bool:
+        """Whether it is a zombie, and the other threads of its process have ended, too."""
+        return child.exit_state == EXIT_ZOMBIE and not self._kernel.signals.delays(child)
+
+    def become_leader(self, task: Task) -> None:
+        """The only thread left of its process takes the place of the leader, pid and parent included (de_thread())."""
+        kernel = self._kernel
+        leader = kernel.signals.leader(task)
+        if leader is task:
+            return
+        old_parent, parent = task.parent, leader.parent
+        assert old_parent is not None
+        assert old_parent.children is not None
+        assert parent is not None
+        del old_parent.children[task]
+        del kernel.pids.tasks[task.pid]
+        task.exit_signal, leader.exit_signal = leader.exit_signal, 0
+        self.release_task(leader)
+        task.pid, task.parent = task.tgid, parent
+        task.flags |= leader.flags & PF_REPARENTED
+        if parent.children is None:
+            parent.children = {}
+        parent.children[task] = None
+        kernel.pids.tasks[task.pid] = task
+        kernel.signals.of(task).process.leader = task
 
     def release_task(self, task: Task) -> None:
         """Take a task out of the family and the pid table (Linux: release_task())."""
@@ -120,8 +192,9 @@ class Exits:
         parent = task.parent
         if parent is not None and parent.children is not None:
             parent.children.pop(task, None)
-        if kernel.signals.allowed:
-            kernel.signals.allowed.pop(task.pid, None)
+        signals = kernel.signals
+        if signals.known:
+            signals.release(task)
 
     def take_down(self, task: Task) -> None:
         """End one task as halting ends all: TaskKilled is raised at its sleep, of whatever kind, and at each later one.
@@ -166,7 +239,7 @@ class Exits:
             options: WNOHANG gives (0, 0) instead of waiting.
 
         Returns:
-            pid and exit code of the child.
+            pid and exit code of the child; the code is a TermSignal if a signal ended it.
 
         Raises:
             OSError: ECHILD if there is no such child, EINTR if a signal came first.
@@ -182,7 +255,7 @@ class Exits:
             children = [child for child in task.children or () if self._matches(child, pid)]
             if not children:
                 raise OSError(errno.ECHILD, f"{task.comm}-{task.pid} has no child to wait for")
-            found[:] = [child for child in children if child.exit_state == EXIT_ZOMBIE][:1]
+            found[:] = [child for child in children if self._is_collectable(child)][:1]
             return bool(found)
 
         if options & WNOHANG:

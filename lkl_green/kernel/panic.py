@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from lkl_green.errors import KernelPanic, SoftLockup, TaskKilled, TaskUnwind
 from lkl_green.kernel.printk import KERN_EMERG, KERN_ERR
-from lkl_green.kernel.signal import SIGABRT, SIGKILL
+from lkl_green.kernel.signum import SIGABRT, SIGKILL, TermSignal
 
 if TYPE_CHECKING:
     from lkl_green.kernel.kernel import Kernel
@@ -39,7 +39,7 @@ class Faults:
     def task_died(self, task: Task, error: BaseException) -> Any:
         """An exception left a task's function; the task's exit code."""
         if isinstance(error, TaskKilled):
-            return SIGKILL
+            return TermSignal(SIGKILL)
         if isinstance(error, Exception | SoftLockup):
             self.oops(task, error)
         elif not isinstance(error, TaskUnwind):
@@ -52,7 +52,7 @@ class Faults:
         printk = self._kernel.printk
         printk.printk(f"{task.comm}[{task.pid}]: killed by {type(error).__name__}: {error}", KERN_ERR)
         printk.printk("".join(traceback.format_exception(error)), KERN_ERR)
-        return SIGABRT
+        return TermSignal(SIGABRT)
 
     def oops(self, task: Task, error: BaseException) -> None:
         """Log an exception that killed a task; with on_oops="panic", or in init, stop the kernel."""

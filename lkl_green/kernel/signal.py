@@ -1,25 +1,125 @@
-"""Signals, as far as sleeping and dying go: no handlers, no masks, no queueing.
+"""Signals (kernel/signal.c): who gets one, whose sleep it ends, and who dies of it.
 
-A signal ends the interruptible sleep of the task it is sent to; SIGKILL ends a killable one, too, and takes a user
-process down when it next returns from the kernel, where other signals are used up. Kernel threads ignore signals unless
-they called `allow_signal()`, as in Linux.
+*Kernel threads* ignore signals unless they called `allow_signal()`. They find out with `signal_pending()` and decide
+what it means; nothing ever happens to them by itself. Host tasks, which make the application's system calls, are kernel
+threads in this, so that no signal ends a thread of the application.
+
+*Processes* have a disposition for each signal, a mask for each thread, and two sets of signals that were sent and not
+dealt with: the thread's own (`send_sig()`, `tgkill()`) and the process's (`kill()`). Nothing but a disposition, a mask
+or a first signal makes these exist: a process that never has to do with signals costs nothing at birth and death.
+
+`task.signals` stands for Linux's TIF_SIGPENDING and says why: the signals that are to be dealt with by this thread when
+it returns to user mode (`kernel/entry.py`), and that end its interruptible sleeps until then. A signal for the process
+is assigned to one of its threads that does not block it (Linux: complete_signal()). Linux lets any thread take it that
+comes by first, and makes the one that was woken for nothing start its call again; here it stays assigned until that
+thread blocks it or dies.
+
+*A fatal signal* becomes a SIGKILL of every thread when it is sent, so that it ends killable sleeps, too. Linux makes an
+exception of signals that dump core; nobody dumps core here.
+
+*Init* gets no signal that it has no handler for (SIGNAL_UNKILLABLE), not even SIGKILL. Standard and real-time signals
+are the same: one that is pending is not queued again.
+
+There is no job control: sending a signal that would stop the process is an error, EOPNOTSUPP.
 """
 
 from __future__ import annotations
 
 import errno
-import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from lkl_green.kernel.task import PF_KTHREAD, TASK_INTERRUPTIBLE, TASK_WAKEKILL, Task
+from lkl_green.kernel.signum import (
+    IGNORED_BY_DEFAULT,
+    SA_NOCLDWAIT,
+    SIG_DFL,
+    SIG_IGN,
+    SIGABRT,
+    SIGCHLD,
+    SIGKILL,
+    SIGSTOP,
+    STOPPING_BY_DEFAULT,
+    UNBLOCKABLE,
+    SigAction,
+    TermSignal,
+    check_signal,
+    signals_in,
+)
+from lkl_green.kernel.task import (
+    PF_EXITING,
+    PF_KTHREAD,
+    TASK_INTERRUPTIBLE,
+    TASK_WAKEKILL,
+    Task,
+)
+from lkl_green.kernel.wait import WaitQueueHead
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lkl_green.kernel.kernel import Kernel
 
-SIGABRT = int(signal.SIGABRT)
-SIGKILL = int(signal.SIGKILL)
-SIGCHLD = int(signal.SIGCHLD)
-_NSIG = 64
+_T = TypeVar("_T")
+
+__all__ = ["SIGABRT", "SIGCHLD", "SIGKILL", "ProcessSignals", "Signals", "ThreadSignals"]
+
+
+class ProcessSignals:
+    """What the threads of a process share (Linux: struct signal_struct, struct sighand_struct).
+
+    Attributes:
+        actions: the dispositions that are not SIG_DFL.
+        pending: the set of signals sent to the process and not dealt with.
+        threads: the living threads, oldest first.
+        leader: the thread that has the process's pid; a zombie if it ended before the others.
+        exiting: every thread dies, with `exit_code` (Linux: SIGNAL_GROUP_EXIT).
+        unkillable: it is init.
+        execing: the thread whose execve() lets all others die (Linux: group_exec_task).
+        fewer: on which that waits for them.
+    """
+
+    __slots__ = ("actions", "execing", "exit_code", "exiting", "fewer", "leader", "pending", "threads", "unkillable")
+
+    def __init__(self, leader: Task, kernel: Kernel) -> None:
+        self.actions: dict[int, SigAction] = {}
+        self.pending = 0
+        self.threads: dict[Task, None] = {leader: None}
+        self.leader = leader
+        self.exiting = False
+        self.exit_code: Any = 0
+        self.execing: Task | None = None
+        self.unkillable = leader.pid == 1
+        self.fewer = WaitQueueHead(kernel, f"threads of {leader.comm}-{leader.pid}")
+
+    def ignores(self, sig: int) -> bool:
+        """Whether the process would not notice the signal (Linux: sig_task_ignored())."""
+        action = self.actions.get(sig)
+        if action is None or action.handler == SIG_DFL:
+            return self.unkillable or sig in IGNORED_BY_DEFAULT
+        return action.handler == SIG_IGN
+
+    def is_default(self, sig: int) -> bool:
+        """Whether the disposition is SIG_DFL."""
+        action = self.actions.get(sig)
+        return action is None or action.handler == SIG_DFL
+
+
+class ThreadSignals:
+    """The signals of one thread of a process.
+
+    Attributes:
+        process: what it shares with the others.
+        blocked: the set of signals that wait until they are unblocked.
+        pending: the set of signals sent to this thread and not dealt with.
+        saved: the mask to go back to, while a system call has set one for its own time (Linux: saved_sigmask).
+    """
+
+    __slots__ = ("blocked", "pending", "process", "saved")
+
+    def __init__(self, process: ProcessSignals, blocked: int = 0) -> None:
+        self.process = process
+        self.blocked = blocked
+        self.pending = 0
+        self.saved: int | None = None
 
 
 class Signals:
@@ -27,34 +127,296 @@ class Signals:
 
     Attributes:
         allowed: the signals that kernel threads accept, by pid.
+        threads: the state of those threads of processes that have one.
+        known: whether any task ever had to do with signals; until then births and deaths look no further.
     """
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
         self.allowed: dict[int, set[int]] = {}
+        self.threads: dict[Task, ThreadSignals] = {}
+        self.known = False
+
+    def of(self, task: Task) -> ThreadSignals:
+        """The state of a thread of a process; made if it has none yet, when it is the only one."""
+        thread = self.threads.get(task)
+        if thread is None:
+            self.known = True
+            thread = self.threads[task] = ThreadSignals(ProcessSignals(task, self._kernel))
+        return thread
+
+    # -- sending
 
     def allow_signal(self, sig: int) -> None:
         """Let the current kernel thread receive `sig` (Linux: allow_signal())."""
+        self.known = True
         self.allowed.setdefault(self._kernel.sched.current.pid, set()).add(sig)
 
     def send_sig(self, sig: int, task: Task) -> None:
-        """Send a signal (Linux: send_sig()). Raises OSError(EINVAL) for a number that is none."""
-        if not 0 < sig <= _NSIG:
-            raise OSError(errno.EINVAL, f"{sig} is not a signal")
-        if task.flags & PF_KTHREAD and sig not in self.allowed.get(task.pid, ()):
+        """Send a signal to a thread (Linux: send_sig()).
+
+        Raises:
+            OSError: EINVAL for a number that is none; EOPNOTSUPP for one that would stop the process.
+        """
+        self._send_signal(check_signal(sig), task, False)
+
+    def kill(self, sig: int, task: Task) -> None:
+        """Send a signal to a thread's process (Linux: group_send_sig_info()). Raises as `send_sig()`."""
+        self._send_signal(check_signal(sig), task, True)
+
+    def _send_signal(self, sig: int, task: Task, to_process: bool) -> None:
+        if task.flags & PF_KTHREAD:
+            self._send_to_kernel_thread(sig, task)
             return
-        if sig == SIGCHLD:
-            return  # nobody can install a handler, and the default is to ignore it
+        if task.flags & PF_EXITING and task not in self.threads:
+            return
+        thread = self.of(task)
+        process = thread.process
+        bit = 1 << sig - 1
+        # A blocked signal is never ignored: the disposition may be another one when it is unblocked.
+        if process.exiting or (not thread.blocked & bit and process.ignores(sig)):
+            return
+        if sig in STOPPING_BY_DEFAULT and process.is_default(sig):
+            raise OSError(errno.EOPNOTSUPP, f"signal {sig} would stop {task.comm}-{task.pid}: there is no job control")
+        if to_process and not process.pending & bit:
+            process.pending |= bit
+            self._complete_signal(sig, [task, *process.threads], process)
+        elif not to_process and not thread.pending & bit:
+            thread.pending |= bit
+            self._complete_signal(sig, [task], process)
+
+    def _send_to_kernel_thread(self, sig: int, task: Task) -> None:
+        if sig == SIGCHLD or sig not in self.allowed.get(task.pid, ()):
+            return
         task.signals = (task.signals or set()) | {sig}
-        states = TASK_INTERRUPTIBLE | (TASK_WAKEKILL if sig == SIGKILL else 0)
-        self._kernel.sched.wake_up_state(task, states)
+        self._kernel.sched.wake_up_state(task, TASK_INTERRUPTIBLE | (TASK_WAKEKILL if sig == SIGKILL else 0))
+
+    def _complete_signal(self, sig: int, candidates: list[Task], process: ProcessSignals) -> None:
+        """Assign the signal to the first that wants it, or kill them all (Linux: complete_signal())."""
+        bit = 1 << sig - 1
+        for task in candidates:
+            if task.flags & PF_EXITING or self.of(task).blocked & bit:
+                continue
+            if process.is_default(sig) and sig not in IGNORED_BY_DEFAULT:
+                self.group_exit(process, TermSignal(sig))
+            elif task.signals is None or sig not in task.signals:
+                task.signals = (task.signals or set()) | {sig}
+                self._kernel.sched.wake_up_state(task, TASK_INTERRUPTIBLE)
+            return
+
+    # -- the ends of processes
+
+    def group_exit(self, process: ProcessSignals, code: Any) -> None:
+        """Let every thread die with this exit code; the first such call counts."""
+        if process.exiting:
+            return
+        process.exiting, process.exit_code = True, code
+        if process.leader.exit_state:
+            process.leader.exit_code = code
+        for task in list(process.threads):
+            self._kill_thread(task)
+
+    def do_group_exit(self, task: Task, code: Any) -> Any:
+        """The current task ends its process; its exit code, if nobody else did so before (Linux: do_group_exit())."""
+        thread = self.threads.get(task)
+        if thread is None:
+            return code
+        process = thread.process
+        if process.execing is None:
+            self.group_exit(process, code)
+        return process.exit_code
+
+    def _kill_thread(self, task: Task) -> None:
+        if not task.flags & PF_EXITING:
+            task.signals = (task.signals or set()) | {SIGKILL}
+            self._kernel.sched.wake_up_state(task, TASK_INTERRUPTIBLE | TASK_WAKEKILL)
+
+    def de_thread(self, task: Task) -> None:
+        """Let all other threads of the current process die, and wait for it (Linux: de_thread()).
+
+        Raises InterruptedError if it is to die itself.
+        """
+        thread = self.threads.get(task)
+        if thread is None or len(thread.process.threads) == 1:
+            return
+        process = thread.process
+        process.execing = process.execing or task
+        for other in list(process.threads):
+            if other is not task:
+                self._kill_thread(other)
+        try:
+            process.fewer.wait_event_killable(lambda: len(process.threads) == 1)
+        finally:
+            if process.execing is task:
+                process.execing = None
+
+    def exit_signals(self, task: Task) -> None:
+        """A thread leaves its process: what was assigned to it goes to another one (Linux: exit_signals())."""
+        thread = self.threads.get(task)
+        if thread is None or task not in thread.process.threads:
+            return
+        process = thread.process
+        del process.threads[task]
+        if process.exiting:
+            task.exit_code = process.exit_code
+        task.signals = None
+        self._assign_pending(process)
+        process.fewer.do_wake_up()
+
+    def delays(self, task: Task) -> bool:
+        """Whether this leader stays until the other threads of its process have ended (Linux: delay_group_leader())."""
+        thread = self.threads.get(task)
+        return thread is not None and thread.process.leader is task and bool(thread.process.threads)
+
+    def leader(self, task: Task) -> Task:
+        """The leader of its process."""
+        thread = self.threads.get(task)
+        return task if thread is None else thread.process.leader
+
+    def release(self, task: Task) -> None:
+        """Forget a task that is gone."""
+        self.allowed.pop(task.pid, None)
+        self.exit_signals(task)
+        self.threads.pop(task, None)
+
+    def heir(self, task: Task) -> Task | None:
+        """Another thread of its process, which gets the children of a dying one (Linux: find_alive_thread())."""
+        thread = self.threads.get(task)
+        return None if thread is None else next(iter(thread.process.threads), None)
+
+    def do_notify_parent(self, child: Task) -> bool:
+        """Send the signal that a child's end causes; whether the parent wants no zombie (Linux: do_notify_parent())."""
+        parent, sig = child.parent, child.exit_signal
+        if parent is None or parent.flags & PF_KTHREAD:
+            return False
+        if sig != SIGCHLD:
+            self._send_signal(sig, parent, True)
+            return False
+        thread = self.threads.get(parent)
+        if thread is None:
+            return False
+        action = thread.process.actions.get(SIGCHLD)
+        if action is None or action.handler != SIG_IGN:
+            self._send_signal(SIGCHLD, parent, True)
+        return action is not None and bool(action.handler == SIG_IGN or action.flags & SA_NOCLDWAIT)
+
+    # -- what children and programs inherit
+
+    def copy_signals(self, source: Task, task: Task, shares: bool) -> None:
+        """A newborn thread shares, a newborn process copies dispositions; masks are copied (copy_sighand())."""
+        if shares:
+            process = self.of(source).process
+            process.threads[task] = None
+        elif source in self.threads:
+            process = ProcessSignals(task, self._kernel)
+            process.actions = dict(self.threads[source].process.actions)
+        else:
+            return
+        self.threads[task] = ThreadSignals(process, self.threads[source].blocked)
+
+    def flush_signal_handlers(self, task: Task) -> None:
+        """A new program has no handlers; what was ignored stays ignored (Linux: flush_signal_handlers())."""
+        thread = self.threads.get(task)
+        if thread is not None:
+            actions = thread.process.actions
+            thread.process.actions = {sig: SigAction(SIG_IGN) for sig in actions if actions[sig].handler == SIG_IGN}
+
+    def forget_allowed(self, task: Task) -> None:
+        """A kernel thread becomes a process, and a process begins without signals."""
+        task.signals = None
+        self.allowed.pop(task.pid, None)
+
+    # -- masks and dispositions
+
+    def set_blocked(self, task: Task, mask: int) -> None:
+        """Change a thread's mask, and see which signals it has to deal with now (Linux: set_current_blocked())."""
+        thread = self.of(task)
+        thread.blocked = mask & ~UNBLOCKABLE
+        if task.signals:
+            task.signals = {sig for sig in task.signals if not thread.blocked & 1 << sig - 1} or None
+        for sig in signals_in(thread.pending & ~thread.blocked):
+            if thread.process.ignores(sig):
+                thread.pending &= ~(1 << sig - 1)
+            else:
+                task.signals = (task.signals or set()) | {sig}
+        self._assign_pending(thread.process)
+
+    def with_sigmask(self, mask: int | None, call: Callable[[], _T]) -> _T:
+        """Make a call of the current process with another mask, or with its own if that is None (set_user_sigmask()).
+
+        If a signal ends the call, the mask comes back only when that has been dealt with, or it would stay blocked.
+        Raises OSError(EINVAL) in a kernel thread.
+        """
+        if mask is None:
+            return call()
+        task = self._kernel.sched.current
+        if task.flags & PF_KTHREAD:
+            raise OSError(errno.EINVAL, f"{task.comm}-{task.pid} is a kernel thread, which has no mask")
+        thread = self.of(task)
+        before = thread.blocked
+        self.set_blocked(task, mask)
+        try:
+            result = call()
+        except InterruptedError:
+            thread.saved = before
+            raise
+        except OSError:
+            self.set_blocked(task, before)
+            raise
+        self.set_blocked(task, before)
+        return result
+
+    def _assign_pending(self, process: ProcessSignals) -> None:
+        """Find a thread for each signal of the process that has none (Linux: retarget_shared_pending())."""
+        for sig in signals_in(process.pending):
+            bit = 1 << sig - 1
+            wanting = [task for task in process.threads if not self.of(task).blocked & bit]
+            if wanting and process.ignores(sig):
+                process.pending &= ~bit
+            elif wanting and not any(sig in (task.signals or ()) for task in process.threads):
+                task = wanting[0]
+                task.signals = (task.signals or set()) | {sig}
+                self._kernel.sched.wake_up_state(task, TASK_INTERRUPTIBLE)
+
+    def do_sigaction(self, task: Task, sig: int, action: SigAction) -> None:
+        """Change a disposition; one that ignores the signal forgets what is pending (Linux: do_sigaction())."""
+        process = self.of(task).process
+        if action.handler == SIG_DFL and not action.flags & SA_NOCLDWAIT:
+            process.actions.pop(sig, None)
+        else:
+            process.actions[sig] = action
+        if not process.ignores(sig) or sig in (SIGKILL, SIGSTOP):
+            return
+        bit = 1 << sig - 1
+        process.pending &= ~bit
+        for other in process.threads:
+            self.of(other).pending &= ~bit
+            if other.signals:
+                other.signals = other.signals - {sig} or None
+
+    def dequeue_signal(self, task: Task) -> int:
+        """Take the lowest of the signals that the current thread has to deal with; it has one (dequeue_signal())."""
+        assert task.signals
+        sig = min(task.signals)
+        bit = 1 << sig - 1
+        thread = self.of(task)
+        if thread.pending & bit:
+            thread.pending &= ~bit
+        else:
+            thread.process.pending &= ~bit
+        task.signals = task.signals - {sig} or None
+        if thread.process.pending & bit:
+            self._assign_pending(thread.process)
+        return sig
+
+    # -- testing
 
     def signal_pending(self, task: Task) -> bool:
         """Whether a signal waits to be dealt with."""
         return bool(task.signals)
 
     def fatal_signal_pending(self, task: Task) -> bool:
-        """Whether SIGKILL does."""
+        """Whether SIGKILL does, which every fatal signal has become."""
         return task.signals is not None and SIGKILL in task.signals
 
     def pending_in(self, task: Task, state: int) -> bool:
@@ -65,5 +427,5 @@ class Signals:
         return bool(state & TASK_INTERRUPTIBLE) or bool(state & TASK_WAKEKILL and SIGKILL in signals)
 
     def flush_signals(self, task: Task) -> None:
-        """Forget what was sent (Linux: flush_signals())."""
+        """Forget what was sent to a kernel thread (Linux: flush_signals())."""
         task.signals = None

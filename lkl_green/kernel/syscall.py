@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from lkl_green.errors import KernelBug
 from lkl_green.kernel.core_syscalls import CoreSyscalls
+from lkl_green.kernel.entry import RESTARTABLE, exit_to_user_mode
 from lkl_green.kernel.fork import CLONE_FILES, CLONE_THREAD, CLONE_VFORK
-from lkl_green.kernel.signal import SIGCHLD
+from lkl_green.kernel.signal_syscalls import SignalSyscalls
+from lkl_green.kernel.signum import SIGCHLD, exit_code_of
+from lkl_green.kernel.syssignal import SignalCalls
 from lkl_green.kernel.syssocket import SocketCalls
 from lkl_green.kernel.unistd import (
     CLOCK_MONOTONIC,
@@ -27,6 +30,7 @@ from lkl_green.kernel.unistd import (
     NR_clone,
     NR_execve,
     NR_exit,
+    NR_exit_group,
     NR_getpid,
     NR_getppid,
     NR_gettid,
@@ -34,6 +38,7 @@ from lkl_green.kernel.unistd import (
     NR_nanosleep,
     NR_reboot,
     NR_sched_yield,
+    NR_tgkill,
     NR_uname,
     NR_wait4,
     Utsname,
@@ -45,6 +50,8 @@ if TYPE_CHECKING:
     from lkl_green.kernel.kernel import Kernel
     from lkl_green.kernel.task import Task
 
+_INTERRUPTED = -errno.EINTR
+
 
 class Syscalls:
     """The system call table of one kernel."""
@@ -55,8 +62,9 @@ class Syscalls:
         self.table: dict[int, Callable[..., Any]] = {}
         self.names: dict[int, str] = {}
         self.count = 0
-        for nr, name, function in CoreSyscalls(kernel).table():
-            self.install(nr, name, function)
+        for calls in (CoreSyscalls(kernel), SignalSyscalls(kernel)):
+            for nr, name, function in calls.table():
+                self.install(nr, name, function)
 
     def install(self, nr: int, name: str, function: Callable[..., Any]) -> None:
         """Add a call; `function(*params)` returns an int or None for 0, and raises OSError."""
@@ -145,16 +153,23 @@ class Sys(SocketCalls):
         return buffer
 
     def kill(self, pid: int, sig: int) -> None:
-        """Send a signal; 0 only asks. Raises OSError: ESRCH without such a task, EINVAL for a bad signal."""
+        """Send a signal to a process; 0 only asks.
+
+        Raises OSError: ESRCH without such a task, EINVAL for a bad signal, EOPNOTSUPP for one that would stop it.
+        """
         self._call(NR_kill, pid, sig)
+
+    def tgkill(self, tgid: int, tid: int, sig: int) -> None:
+        """Send a signal to one thread of a process. Raises as `kill()`."""
+        self._call(NR_tgkill, tgid, tid, sig)
 
     def reboot(self, command: int = LINUX_REBOOT_CMD_POWER_OFF) -> None:
         """Halt the kernel."""
         self._call(NR_reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, command)
 
 
-class UserSys(Sys):
-    """What a user process can do besides: make processes, become another program, exit."""
+class UserSys(Sys, SignalCalls):
+    """What a user process can do besides: handle signals, make processes, become another program, exit."""
 
     def __init__(self, kernel: Kernel, task: Task) -> None:
         super().__init__(self._enter)
@@ -164,15 +179,20 @@ class UserSys(Sys):
     def _enter(self, nr: int, *params: Any) -> int:
         """The system call instruction of a user process."""
         kernel = self._kernel
-        if kernel.sched.current is not self._task:
+        task = self._task
+        if kernel.sched.current is not task:
             raise KernelBug(
-                f"system call through the `sys` of {self._task!r} while {kernel.sched.current!r} runs: "
+                f"system call through the `sys` of {task!r} while {kernel.sched.current!r} runs: "
                 "each process uses the `sys` it was given"
             )
-        result = kernel.syscalls.dispatch(nr, params)
-        kernel.exec.exit_to_user_mode(self._task)
-        kernel.sched.cond_resched()
-        return result
+        while True:
+            result = kernel.syscalls.dispatch(nr, params)
+            # First this, as in Linux: what is sent while others run is dealt with before the process goes on.
+            kernel.sched.cond_resched()
+            if not task.signals and result != _INTERRUPTED:
+                return result
+            if not exit_to_user_mode(kernel, task, self, result == _INTERRUPTED and nr in RESTARTABLE):
+                return result
 
     def clone(self, main: Callable[..., int | None], *args: Any) -> int:
         """Start a child process at `main(sys, *args)`; its pid."""
@@ -183,21 +203,29 @@ class UserSys(Sys):
         return self._call(NR_clone, SIGCHLD | CLONE_VFORK, main, args)
 
     def clone_thread(self, main: Callable[..., int | None], *args: Any) -> int:
-        """Start a thread of this process: same getpid(), own gettid()."""
+        """Start a thread of this process: same getpid(), own gettid(). It ends alone when `main` returns."""
         return self._call(NR_clone, CLONE_THREAD | CLONE_FILES, main, args)
 
     def execve(self, path: str, argv: Sequence[str] = (), envp: Mapping[str, str] | None = None) -> NoReturn:
-        """Become another program; returns only by raising OSError(ENOENT)."""
+        """Become another program, which ends the other threads; returns only by raising OSError(ENOENT)."""
         self._call(NR_execve, path, argv, envp)
         raise AssertionError("execve returned")
 
     def wait4(self, pid: int = -1, options: int = 0) -> tuple[int, Any]:
-        """Wait for a child; (pid, exit code). Raises ChildProcessError without children."""
+        """Wait for a child; (pid, exit code), a TermSignal if a signal ended it.
+
+        Raises ChildProcessError without children, InterruptedError if a signal comes first.
+        """
         status: list[Any] = [0]
-        return self._call(NR_wait4, pid, status, options), status[0]
+        return self._call(NR_wait4, pid, status, options), exit_code_of(status[0])
 
     def exit(self, code: int = 0) -> NoReturn:
-        """End the process."""
+        """End the process with all its threads, as returning from the program does."""
+        self._call(NR_exit_group, code)
+        raise AssertionError("exit returned")
+
+    def exit_thread(self, code: int = 0) -> NoReturn:
+        """End this thread only, as returning from the function of a thread does."""
         self._call(NR_exit, code)
         raise AssertionError("exit returned")
 

@@ -13,6 +13,7 @@ from users import nr_files, refused, run_program, start
 from lkl_green import Deadlock, lkl_start_kernel
 from lkl_green.compare.parity import CONFIGURATIONS, Configuration
 from lkl_green.fs.pipe import PIPE_SIZE, create_pipe_files
+from lkl_green.kernel.signum import SIG_IGN, SIGABRT, SIGPIPE, TermSignal
 from lkl_green.kernel.unistd import FIONREAD
 from lkl_green.linux import (
     EPOLLERR,
@@ -188,23 +189,38 @@ def test_epipe_for_kernel_code(run, log):
     assert log == [PIPE_SIZE, errno.EPIPE], "what went in before counts"
 
 
-def test_sigpipe_for_a_process(run, log):
-    def init():
-        kernel = current_kernel()
-        send = kernel.signals.send_sig
-        kernel.signals.send_sig = lambda sig, task: (log.append((sig, task.comm)), send(sig, task))
+def test_a_process_that_writes_for_nobody_dies_of_sigpipe(run, log):
+    def main(sys):
+        r, w = sys.pipe2()
+        sys.close(r)
+        try:
+            sys.write(w, b"x")
+        finally:
+            log.append("unwound")
 
-        def main(sys):
-            r, w = sys.pipe2()
-            sys.close(r)
-            log.append(refused(sys.write, w, b"x"))
-            sys.nanosleep(1000)  # the signal is used up: there are no handlers, and it must not end later sleeps
-            return 3
+    assert run(lambda: run_program(main)) == TermSignal(SIGPIPE)
+    assert log == ["unwound"]
 
-        return run_program(main)
 
-    assert run(init) == 3
-    assert log == [(13, "prog"), errno.EPIPE]
+def test_a_process_that_ignores_or_handles_sigpipe_sees_epipe(run, log):
+    def main(sys):
+        r, w = sys.pipe2()
+        sys.close(r)
+        sys.sigaction(SIGPIPE, SIG_IGN)
+        child = sys.clone(lambda sys: sys.write(w, b"inherited"))
+        log.append(refused(sys.write, w, b"x"))
+        sys.sigaction(SIGPIPE, lambda sys, sig: log.append(sig))
+        log.append(refused(sys.write, w, b"x"))
+        return sys.wait4(child)[1]
+
+    assert run(lambda: run_program(main)) == SIGABRT, "the child does not catch EPIPE"
+    assert log == [errno.EPIPE, SIGPIPE, errno.EPIPE]
+
+
+def test_what_the_application_writes_for_nobody_is_an_error_and_no_signal(kernel):
+    r, w = kernel.sys.pipe2()
+    kernel.sys.close(r)
+    assert [refused(kernel.sys.write, w, b"x") for _ in range(3)] == [errno.EPIPE] * 3
 
 
 def test_a_killed_writer_tells_what_it_wrote_or_is_interrupted(run, log):

@@ -7,6 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from lkl_green.kernel.signum import (
+    IGNORED_BY_DEFAULT,
+    SIG_BLOCK,
+    SIG_DFL,
+    SIG_IGN,
+    SIGSTOP,
+    SIGTERM,
+    SIGUSR1,
+    STOPPING_BY_DEFAULT,
+    TermSignal,
+)
 from lkl_green.linux import (
     SIGCHLD,
     SIGKILL,
@@ -43,8 +54,8 @@ from lkl_green.linux import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SIGTERM = 15
 MS = 1_000_000
+NR_OURS = 500
 
 
 def accepting(fn: Callable[..., Any], *signals: int) -> Callable[..., Any]:
@@ -348,27 +359,175 @@ def test_sigkill_ends_a_process_that_has_not_run_yet(run, log):
     assert log == [SIGKILL]
 
 
-def test_another_signal_only_ends_the_sleep(run, log):
-    """There are no handlers, and the signal is used up: the next sleep is as long as any."""
-
+@pytest.mark.parametrize("sig", [1, 2, 3, 6, SIGKILL, 10, 11, 13, 14, SIGTERM, 29, 31, 34, 64])
+def test_a_signal_without_a_handler_is_the_end_of_a_process(run, log, sig):
     def main(sys, argv, envp):
         try:
             sys.nanosleep(1000 * MS)
-        except InterruptedError as error:
-            log.append(error.errno)
-        start = sys.clock_gettime()
-        sys.nanosleep(5 * MS)
-        log.append(sys.clock_gettime() - start >= 5 * MS)
+        except OSError:
+            log.append("not an error that a program could catch")
+        finally:
+            log.append("unwound")
+
+    def init():
+        task = run_program(main)
+        msleep(1)
+        send_sig(sig, task)
+        code = kernel_wait4(task.pid)[1]
+        log.append((code == sig, isinstance(code, TermSignal), current_kernel().clock.peek_ns() < 5 * MS))
+
+    run(init)
+    assert log == ["unwound", (True, True, True)]
+
+
+@pytest.mark.parametrize("sig", sorted(IGNORED_BY_DEFAULT))
+def test_some_signals_do_nothing_without_a_handler(run, sig):
+    def main(sys, argv, envp):
+        sys.nanosleep(10 * MS)
         return 3
 
     def init():
         task = run_program(main)
         msleep(1)
-        send_sig(SIGTERM, task)
-        log.append(kernel_wait4(task.pid)[1])
+        send_sig(sig, task)
+        return kernel_wait4(task.pid)[1], current_kernel().clock.peek_ns() > 10 * MS
 
-    run(init)
-    assert log == [errno.EINTR, True, 3]
+    assert run(init) == (3, True)
+
+
+@pytest.mark.parametrize("sig", sorted(STOPPING_BY_DEFAULT))
+def test_there_is_no_job_control_and_who_wants_some_is_told(run, log, sig):
+    def main(sys, argv, envp):
+        with pytest.raises(OSError, match="there is no job control"):
+            send_sig(sig, current())
+        with pytest.raises(OSError, match="not supported") as caught:
+            sys.kill(sys.getpid(), sig)
+        log.append(caught.value.errno)
+        if sig != SIGSTOP:
+            sys.sigaction(sig, SIG_IGN)
+            sys.kill(sys.getpid(), sig)
+
+    run(lambda: kernel_wait4(run_program(main).pid))
+    assert log == [errno.EOPNOTSUPP]
+
+
+def test_a_fatal_signal_ends_a_killable_sleep(run, log):
+    """It has become SIGKILL when it was sent (Linux: complete_signal())."""
+
+    def sleep():
+        try:
+            Completion().wait_for_completion_killable()
+        finally:
+            log.append((current_kernel().signals.fatal_signal_pending(current()), signal_pending()))
+
+    def main(sys, argv, envp):
+        sys._call(NR_OURS)
+
+    def init():
+        current_kernel().syscalls.install(NR_OURS, "ours", sleep)
+        task = run_program(main)
+        msleep(1)
+        send_sig(SIGTERM, task)
+        return kernel_wait4(task.pid)[1]
+
+    assert run(init) == SIGTERM, "the status is that of the signal that was sent"
+    assert log == [(True, True)]
+
+
+def test_a_handled_signal_does_not_end_a_killable_sleep(run, log):
+    def sleep():
+        completion.wait_for_completion_killable()
+
+    def main(sys, argv, envp):
+        sys.sigaction(SIGTERM, lambda sys, sig: log.append("handler"))
+        sys._call(NR_OURS)
+
+    completion = None
+
+    def init():
+        nonlocal completion
+        completion = Completion()
+        current_kernel().syscalls.install(NR_OURS, "ours", sleep)
+        task = run_program(main)
+        msleep(1)
+        send_sig(SIGTERM, task)
+        msleep(1)
+        log.append("still asleep")
+        completion.complete()
+        return kernel_wait4(task.pid)[1]
+
+    assert run(init) == 0
+    assert log == ["still asleep", "handler"]
+
+
+def test_an_exit_code_and_a_signal_of_the_same_number_are_told_apart(run):
+    def init():
+        mains = (lambda *_: SIGTERM, lambda sys, *_: sys.kill(sys.getpid(), SIGTERM))
+        codes = [kernel_wait4(run_program(main).pid)[1] for main in mains]
+        return codes, [type(code) for code in codes]
+
+    assert run(init) == ([SIGTERM, SIGTERM], [int, TermSignal])
+
+
+def test_init_gets_no_signal_that_it_has_no_handler_for(run, log):
+    """Linux: SIGNAL_UNKILLABLE."""
+
+    def child(sys):
+        for sig in (SIGTERM, SIGKILL, SIGUSR1):
+            sys.kill(1, sig)
+
+    def main(sys, argv, envp):
+        sys.sigaction(SIGUSR1, lambda sys, sig: log.append(sig))
+        sys.wait4(sys.clone(child))
+        sys.sigaction(SIGUSR1, SIG_DFL)
+        sys.wait4(sys.clone(child))
+        return 7
+
+    def init():
+        current_kernel().register_program("/sbin/init", main)
+        return kernel_execve("/sbin/init")
+
+    assert run(init) == 7
+    assert log == [SIGUSR1]
+
+
+def test_no_signal_ends_a_thread_of_the_application(kernel):
+    """Its host task is a kernel thread to signals, even in a call that sleeps."""
+    tid = kernel.sys.gettid()
+    for sig in (SIGTERM, SIGKILL):
+        kernel.sys.kill(tid, sig)
+        kernel.sys.nanosleep(MS)
+    assert kernel.sys.gettid() == tid
+
+
+def test_what_a_kernel_thread_was_sent_does_not_reach_the_program_it_becomes(run):
+    def become(_):
+        allow_signal(SIGTERM)
+        send_sig(SIGTERM, current())
+        return kernel_execve("/bin/program")
+
+    def init():
+        kernel = current_kernel()
+        kernel.register_program("/bin/program", lambda sys, argv, envp: sys.nanosleep(MS) or 4)
+        code = kernel_wait4(kernel_thread(become, None, SIGCHLD))[1]
+        return code, kernel.signals.allowed, kernel.signals.threads
+
+    assert run(init) == (4, {}, {})
+
+
+def test_nothing_is_left_of_a_process_that_had_to_do_with_signals(run):
+    def main(sys, argv, envp):
+        sys.sigprocmask(SIG_BLOCK, {SIGTERM})
+        sys.kill(sys.getpid(), SIGTERM)
+        sys.clone_thread(lambda sys: sys.nanosleep(MS))
+        sys.wait4(sys.clone(lambda sys: sys.kill(sys.getpid(), SIGTERM)))
+        sys.nanosleep(2 * MS)
+
+    def init():
+        kernel_wait4(run_program(main).pid)
+        return current_kernel().signals.threads
+
+    assert run(init) == {}
 
 
 def test_processes_send_signals_to_each_other(run, log):
@@ -408,6 +567,7 @@ def test_a_worker_ignores_signals(run, log):
 
 def test_parity_of_signals(parity):
     def main(sys, argv, envp):
+        sys.sigaction(SIGTERM, lambda sys, sig: sys.getpid())
         try:
             sys.nanosleep(1000 * MS)
         except InterruptedError:
@@ -420,4 +580,6 @@ def test_parity_of_signals(parity):
             send_sig(sig, task)
         kernel_wait4(task.pid)
 
-    assert "sys_exit: NR 35 = -4" in parity(init)
+    text = parity(init)
+    assert "sys_exit: NR 35 = -4" in text
+    assert text.count("sys_enter: NR 39 ()") == 1, "the handler's call"

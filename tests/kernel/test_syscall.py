@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 
 import pytest
 from programs import run_program, start
@@ -256,6 +257,7 @@ def test_a_sleep_of_nothing_is_a_sleep(call):
 
 def test_a_signal_ends_a_sleep_with_eintr_once(run, log):
     def main(sys):
+        sys.sigaction(SIGTERM, lambda sys, sig: None)
         log.append(sys._raw(NR_nanosleep, 1000 * MS))
         log.append((ktime_get() < 10 * MS, sys._raw(NR_nanosleep, MS)))
 
@@ -271,6 +273,7 @@ def test_a_signal_ends_a_sleep_with_eintr_once(run, log):
 
 def test_a_signal_is_an_interruptederror_through_sys(run, log):
     def main(sys):
+        sys.sigaction(SIGTERM, lambda sys, sig: None)
         with pytest.raises(InterruptedError):
             sys.nanosleep(1000 * MS)
         log.append("interrupted")
@@ -451,15 +454,20 @@ def test_exit_ends_a_kernel_thread(run):
     assert run(lambda: kernel_wait4(kernel_thread(child, flags=SIGCHLD))) == (4, 6)
 
 
-def test_wait4_raw_gives_the_pid_and_puts_the_code_where_it_was_told(run, log):
+def test_wait4_raw_gives_the_pid_and_puts_a_status_word_where_it_was_told(run, log):
+    """Linux's word: what `os` of Python makes of it is right."""
+
     def main(sys):
         status = [None]
-        pid = sys.clone(lambda sys: 5)
-        log.append((sys._raw(NR_wait4, pid, status, 0) == pid, status))
+        for end in (lambda sys: 5, lambda sys: sys.kill(sys.getpid(), SIGTERM)):
+            pid = sys.clone(end)
+            log.append((sys._raw(NR_wait4, pid, status, 0) == pid, status[0]))
         log.append(sys._raw(NR_wait4, pid, status, 0))
 
     run(lambda: run_program(main))
-    assert log == [(True, [5]), -errno.ECHILD]
+    assert log == [(True, 0x500), (True, SIGTERM), -errno.ECHILD]
+    assert os.waitstatus_to_exitcode(0x500) == 5
+    assert os.waitstatus_to_exitcode(SIGTERM) == -SIGTERM
 
 
 def test_the_application_has_no_children_to_wait_for(kernel):
