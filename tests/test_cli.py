@@ -291,6 +291,12 @@ def test_too_many_arguments_for_init(call: Call, program: Program) -> None:
     assert "wrong arguments for init(name='x'): too many positional arguments" in outcome.complaint
 
 
+def test_options_behind_the_program_are_told_where_they_belong(call: Call, program: Program) -> None:
+    outcome = call("run", program("def init(): pass"), "--clock", "virtual")
+    assert outcome.status == 2
+    assert outcome.complaint.endswith("put --clock before the file")
+
+
 @pytest.mark.parametrize(
     ("argv", "complaint"),
     [
@@ -307,6 +313,8 @@ def test_too_many_arguments_for_init(call: Call, program: Program) -> None:
         ),
         (["run", "--on-oops", "cry", "x.py"], "argument --on-oops: invalid choice: 'cry'"),
         (["run", "--stat", "x.py"], "unrecognized arguments|required: PROGRAM.py"),
+        (["run", "--clok=virtual", "x.py"], "--clok=virtual; did you mean --clock?; see `lkl-green run --help`"),
+        (["explore", "--seeds", "x.py::t"], "did you mean --seed?; see `lkl-green explore --help`"),
         (["run", "--host", "thread", "--switch", "direct", "x.py"], "--switch direct is greenlet.switch()"),
         (["parity", "--clock", "monotonic", "x.py"], "unrecognized arguments|required: PROGRAM.py"),
     ],
@@ -546,6 +554,63 @@ def test_ctrl_c(program: Program, host: str, doing: str) -> None:
     assert process.returncode == 130
     assert out == "cleaned up\n"
     assert err == "lkl-green: interrupted\n"
+
+
+def test_a_second_ctrl_c_ends_a_thread_that_never_yields(program: Program) -> None:
+    text = """
+        from lkl_green.linux import current_kernel
+
+        def init():
+            print("running", flush=True)
+            while current_kernel().loop.fatal is None:
+                pass
+            print("the first one waits for a scheduling point", flush=True)
+            while True:
+                pass
+    """
+    with lkl_green_process("run", program(text)) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "running\n"
+        process.send_signal(signal.SIGINT)
+        assert "the first one" in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert err == "lkl-green: interrupted\n"
+
+
+def test_without_a_standard_output(program: Program) -> None:
+    shell = f"exec {sys.executable} -m lkl_green run {program(GREETING)} nobody 7 >&-"
+    done = subprocess.run(
+        shell,
+        shell=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (7, "")
+
+
+@pytest.mark.parametrize("host", ["greenlet", "thread"])
+def test_a_console_that_nobody_reads_ends_the_program(program: Program, host: str) -> None:
+    text = """
+        from lkl_green.linux import msleep, printk
+
+        def init():
+            while True:
+                printk("x" * 1000)
+                msleep(1)
+    """
+    with lkl_green_process("run", "--host", host, program(text)) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(timeout=30) == 1
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import lkl_green
@@ -41,6 +42,8 @@ example:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status."""
+    if sys.stdout is None:  # closed by whoever started us; Python then has none, and what is printed goes nowhere
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - for the rest of the process
     options = _parser().parse_args(argv)
     try:
         status: int = options.command(options)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from lkl_green import Kernel, format_trace, lkl_start_kernel
+from lkl_green.boot import HOSTS
 from lkl_green.cli.options import STATUS_FAILED, STATUS_USAGE, add_command, add_program, complain, kernel_options
 from lkl_green.compare.program import explain_failure, load_program
 from lkl_green.errors import LklError
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 _RUN = """\
 Boot a kernel on the program's init(*ARGS) and run it until init returns. ARGS are passed as strings.
 The exit status is what init returns, if that is a number from 0 to 255, else 0; 1 if the kernel panics or deadlocks;
-2 if the program cannot be loaded; 130 after Ctrl-C.
+2 if the program cannot be loaded; 130 after Ctrl-C, of which a thread that never calls the kernel needs two.
 """
 
 _RUN_EXAMPLE = """\
@@ -77,19 +78,43 @@ def _run(options: argparse.Namespace) -> int:
             trace_file = stack.enter_context(_open_trace(options.trace))
         except OSError as error:
             return complain(f"--trace {options.trace}: {error.strerror}", STATUS_USAGE)
-        kernel = lkl_start_kernel(
+        console = _Console()
+        kernel = console.kernel = lkl_start_kernel(
             init,
             *args,
-            host=options.host,
+            host=HOSTS[options.host](console=console.write),
             switch=options.switch,
             clock=options.clock or ("virtual" if options.threads else "monotonic"),
             trace=trace_file is not None,
             **kernel_options(options),
         )
         _observe(kernel, trace_file, options.stats, stack)
-        if options.threads:
-            return _run_script(kernel, stack)
-        return _run_to_power_off(kernel)
+        status = _run_script(kernel, stack) if options.threads else _run_to_power_off(kernel)
+        console.check()
+        return status
+
+
+class _Console:
+    """Standard output as the kernel's console. Once nobody reads it any more, there is no point in going on."""
+
+    def __init__(self) -> None:
+        self.kernel: Kernel | None = None
+        self._broken: BrokenPipeError | None = None
+
+    def write(self, text: str) -> None:
+        """The host operation `print`."""
+        try:
+            sys.stdout.write(text)
+        except BrokenPipeError as error:
+            self._broken = error
+            if self.kernel is not None:
+                self.kernel.power_off()
+            raise
+
+    def check(self) -> None:
+        """After the run: raises BrokenPipeError if the kernel was stopped for that."""
+        if self._broken is not None:
+            raise self._broken
 
 
 def _program(options: argparse.Namespace, stack: ExitStack) -> tuple[Callable[..., Any], Sequence[str]]:

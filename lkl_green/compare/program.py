@@ -125,7 +125,9 @@ def _check_arguments(file: Path, init: Callable[..., Any], args: tuple[Any, ...]
     try:
         signature.bind(*args)
     except TypeError as error:
-        raise ProgramError(f"{file}: wrong arguments for init{signature}: {error}") from error
+        options = [arg for arg in args if isinstance(arg, str) and arg.startswith("--")]
+        hint = f"; what follows the file is for init: put {options[0]} before the file" if options else ""
+        raise ProgramError(f"{file}: wrong arguments for init{signature}: {error}{hint}") from error
 
 
 def _forget_modules(before: set[str], directory: Path) -> None:
