@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import enum
+import importlib
 import inspect
+import pkgutil
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +66,15 @@ def test_in_kernel_api_is_sorted_and_complete() -> None:
     kinds = [sorted(filter(test, linux.__all__)) for test in (str.isupper, is_class_name, is_function_name)]
     assert linux.__all__ == [name for kind in kinds for name in kind], "constants, classes, functions; each sorted"
     assert len(set(linux.__all__)) == len(linux.__all__)
-    defined = {name for name, value in vars(linux).items() if inspect.isfunction(value) and not name.startswith("_")}
-    assert defined <= set(linux.__all__) | {"current_kernel"}
+
+
+@pytest.mark.parametrize("header", [module.name for module in pkgutil.iter_modules(linux.__path__)])
+def test_what_a_header_defines_is_exported(header: str) -> None:
+    module = importlib.import_module(f"lkl_green.linux.{header}")
+    defined = [name for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__]
+    assert defined
+    assert set(defined) <= set(linux.__all__)
+    assert header not in linux.__all__, "a function of this name would hide the module, or the other way round"
 
 
 def is_class_name(name: str) -> bool:
