@@ -23,7 +23,7 @@ from lkl_green.embed.driver import Driver
 from lkl_green.embed.handle import Embedded
 from lkl_green.embed.monitor import SliceMonitor
 from lkl_green.embed.pace import Pace
-from lkl_green.errors import AlreadyEmbedded, CoroutineStuck, KernelHalted
+from lkl_green.errors import AlreadyEmbedded, CoroutineStuck, KernelHalted, WrongThread
 from lkl_green.kernel.kernel import Kernel
 from lkl_green.kernel.reboot import DEFAULT_TIMEOUT_S
 
@@ -96,7 +96,10 @@ def _check(kernel: Kernel) -> None:
         )
     if not kernel.lkl_is_running():
         raise KernelHalted(f"running() of kernel {kernel.name}, which has halted: start another one")
-    kernel.loop.check_caller("running()")
+    try:
+        kernel.loop.check_caller("running()")
+    except WrongThread as error:
+        raise WrongThread(f"{error}. Start the kernel in the coroutine that runs it, or use in_thread()") from None
 
 
 async def _end(driver: Driver, timeout_s: float) -> None:

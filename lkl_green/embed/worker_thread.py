@@ -49,14 +49,18 @@ async def in_thread(start: Callable[[], Kernel], **options: Any) -> AsyncIterato
             "called on the new OS thread, to which the kernel then belongs"
         )
     thread = ThreadedKernel(backend_here(), start, options)
+    halted: KernelHalted | None = None
     try:
         await thread.begin()
         yield thread
+    except KernelHalted as error:
+        halted = error
     finally:
         with anyio.CancelScope(shield=True):
             await thread.end()
-    if thread.error is not None:
-        raise thread.error
+    why = thread.error or halted  # the former says more
+    if why is not None:
+        raise why
 
 
 class ThreadedKernel:

@@ -12,7 +12,7 @@ import pytest
 
 from lkl_green import Kernel, KernelHalted, KernelPanic
 from lkl_green.embed import await_, in_thread
-from lkl_green.linux import current, kthread_run, msleep
+from lkl_green.linux import current, current_kernel, kthread_run, msleep
 
 if TYPE_CHECKING:
     from tests.embed.conftest import Kernels
@@ -96,6 +96,16 @@ async def test_an_oops_comes_out_of_the_block(kernels: Kernels) -> None:
                 with pytest.raises(KernelHalted):
                     await k.call(time.monotonic)
                 break
+
+
+async def test_a_panic_during_a_call_comes_out_of_the_block(kernels: Kernels) -> None:
+    def faulty() -> None:
+        current_kernel().panic("on purpose")
+        msleep(1)
+
+    with pytest.raises(KernelPanic, match="on purpose"):
+        async with in_thread(kernels.start) as k:
+            await k.call(faulty)
 
 
 async def test_after_the_block_nothing_can_be_called(kernels: Kernels) -> None:
