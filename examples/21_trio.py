@@ -2,8 +2,9 @@
 
     python examples/21_trio.py [FILE [BLOCK_SIZE [WORKERS]]]
 
-Cancelling is trio's: the second run is cut off by `move_on_after()`. Its kernel threads are taken down wherever they
-sleep, their `finally` blocks run, and the block of `running()` is left with nothing behind it.
+It needs trio (`pip install trio`). Cancelling is trio's: the second run is cut off by `move_on_after()`. Its kernel
+threads are taken down wherever they sleep, their `finally` blocks run, and the block of `running()` is left with
+nothing behind it.
 """
 
 from __future__ import annotations
