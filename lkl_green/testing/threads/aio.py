@@ -6,8 +6,9 @@ meanwhile is another kernel thread that uses a socket, `call_soon_threadsafe()` 
 use makes the selectors of the kernel look again. With a real clock, the world outside may do it, too, and the selector
 looks again every few milliseconds.
 
-asyncio keeps the running loop as a property of the OS thread, in C. With loops in several kernel threads it has to
-follow the greenlet: as long as there is a loop, a trace function of the greenlets swaps it at each switch.
+asyncio keeps the running loop as a property of the OS thread, in C, and from CPython 3.14 on its current task, too,
+which was found by its loop before. With loops in several kernel threads they have to follow the greenlet: as long as
+there is a loop, a trace function of the greenlets swaps them at each switch.
 """
 
 from __future__ import annotations
@@ -94,21 +95,31 @@ class KernelSelector(native_default_selector):  # type: ignore[misc]
         return f"<event loop's selector of {len(self.get_map() or ())} descriptors>"
 
 
+_NO_LOOP = (None, None)
+
+
+def _keep_task(_loop: object, _task: object) -> None:
+    """Before CPython 3.14 the current task is found by its loop, which nobody else runs."""
+
+
 class _RunningLoops:
-    """The running loop of each greenlet that is switched out, on one OS thread.
+    """The running loop of each greenlet that is switched out, on one OS thread, and its current task.
 
     Attributes:
         users: how many selectors are open.
     """
 
     def __init__(self, outer: Callable[..., Any] | None) -> None:
-        from asyncio import events
+        from asyncio import events, tasks
 
+        any_tasks: Any = tasks
         self.users = 0
         self._outer = outer
-        self._loops: dict[Any, Any] = {}
+        self._left: dict[Any, tuple[Any, Any]] = {}
         self._get: Callable[[], Any] = events._get_running_loop
         self._set: Callable[[Any], None] = events._set_running_loop
+        self._swap_task: Callable[[Any, Any], Any]
+        self._swap_task = any_tasks._swap_current_task if sys.version_info >= (3, 14) else _keep_task
 
     @classmethod
     def start(cls) -> _RunningLoops:
@@ -132,10 +143,12 @@ class _RunningLoops:
         origin, target = args
         loop = self._get()
         if loop is not None:
-            self._loops[origin] = loop
-        wanted = self._loops.pop(target, None)
+            self._left[origin] = loop, self._swap_task(loop, None)
+        wanted, task = self._left.pop(target, _NO_LOOP)
         if wanted is not loop:
             self._set(wanted)
+        if task is not None:
+            self._swap_task(wanted, task)
         if self._outer is not None:
             self._outer(event, args)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 import threading
+from contextvars import Context
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from lkl_green.errors import Escape, TaskUnwind
 from lkl_green.kernel.current import running_here
 from lkl_green.testing.threads import native
-from lkl_green.testing.threads.thread import Handle, fail, fork_thread, wake_new
+from lkl_green.testing.threads.thread import Handle, fail, fork_thread, is_main, wake_new
 from lkl_green.testing.threads.waiter import look
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def _start(kernel: Kernel, handle: Handle, function: Any, args: tuple[Any, ...],
             _report_unraisable(function, error)
 
     name = getattr(function, "__name__", "thread")
-    wake_new(kernel.sched, fork_thread(kernel, handle, run, None, name))
+    wake_new(kernel.sched, fork_thread(kernel, handle, run, None, name, Context()))
     return handle
 
 
@@ -76,6 +77,13 @@ def count() -> int:
         return native.thread_count()
     look(kernel, None)
     return sum(type(task.kthread) is Handle for task in kernel.pids)
+
+
+def set_name(name: str) -> None:
+    """Name the OS thread (_thread.set_name). That of a kernel thread runs all of them, and keeps its own name."""
+    kernel = running_here.kernel
+    if kernel is None or is_main(kernel.sched.current):
+        native.set_name(name)
 
 
 def _report_unraisable(function: Any, error: BaseException) -> None:

@@ -41,6 +41,7 @@ thread_count = _thread._count
 start_new_thread = _thread.start_new_thread
 start_joinable_thread: Any = getattr(_thread, "start_joinable_thread", None)  # from CPython 3.13 on
 ThreadHandle: Any = getattr(_thread, "_ThreadHandle", None)
+set_name: Any = getattr(_thread, "set_name", None)  # from CPython 3.14 on, where the system can
 _active: dict[int, threading.Thread] = threading._active  # type: ignore[attr-defined]
 _active_lock: Any = threading._active_limbo_lock  # type: ignore[attr-defined]
 new_name = threading._newname  # type: ignore[attr-defined]

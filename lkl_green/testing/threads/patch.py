@@ -64,6 +64,7 @@ class Replacements:
         self.unhandled: list[str] = []
         self._adopted: dict[int, tuple[Any, Any]] = {}  # by id of the native object: itself, and its stand-in
         self._counts: WeakKeyDictionary[Kernel, dict[str, itertools.count[int]]] = WeakKeyDictionary()
+        self._strangers = thread.Strangers()
         self._native_names = native.native_modules()
         self._undo: list[tuple[Any, str, Any]] = []
         self._names: list[tuple[Any, Any]] = []
@@ -131,7 +132,7 @@ class Replacements:
             (_thread.RLock, RLock),
             (_thread.get_ident, thread.get_ident),
             (_thread.get_native_id, thread.get_native_id),
-            (threading.current_thread, thread.current_thread),
+            (threading.current_thread, self._strangers.current_thread),
             (threading.enumerate, thread.enumerate_threads),
             (threading.active_count, thread.active_count),
             (_thread.start_new_thread, lowlevel.start_new_thread),
@@ -141,6 +142,8 @@ class Replacements:
         ]
         if native.start_joinable_thread is not None:
             pairs.append((native.start_joinable_thread, lowlevel.start_joinable_thread))
+        if native.set_name is not None:
+            pairs.append((native.set_name, lowlevel.set_name))
         pairs += [(getattr(time, name), new) for name, new in clock.REPLACED.items()]
         pairs += [(getattr(owner, name), new) for owner, name, new in escape.table() if not isinstance(owner, type)]
         return pairs

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import sys
 import threading
-from contextvars import Context
+from contextvars import Context, copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -34,10 +35,9 @@ if TYPE_CHECKING:
 
 # Above every address of a user's process, which is what a native ident is.
 IDENT_BASE = 1 << 48
-_JOINABLE = sys.version_info >= (3, 13)  # Thread._handle; before that a lock that the interpreter released
-
-# Tasks that are no threads of the program, such as `kthread_run()` makes, and their Thread objects.
-_strangers: WeakKeyDictionary[Task, threading.Thread] = WeakKeyDictionary()
+# Where a Thread has its handle; before CPython 3.13 it had a lock that the interpreter released.
+_JOINABLE = sys.version_info >= (3, 13)
+_HANDLE = "_os_thread_handle" if sys.version_info >= (3, 14) else "_handle"
 
 
 class Handle(KThread):
@@ -94,7 +94,7 @@ class Handle(KThread):
                 self.waiters.remove(waiter)
         return self.done
 
-    # what Thread of CPython 3.13 and start_joinable_thread() expect of a _ThreadHandle
+    # what Thread from CPython 3.13 on and start_joinable_thread() expect of a _ThreadHandle
 
     @property
     def ident(self) -> int:
@@ -139,10 +139,10 @@ def thread_start(self: Any) -> None:
     if sched.listener is not None:
         sched.listener("start", self)
     handle = Handle(kernel, self)
-    task = fork_thread(kernel, handle, _run_thread, self, self._name)
+    task = fork_thread(kernel, handle, _run_thread, self, self._name, _first_context(self))
     self._green = handle
     if _JOINABLE:
-        self._handle = handle
+        setattr(self, _HANDLE, handle)
     self._ident = IDENT_BASE + task.pid
     self._native_id = task.pid
     self._started._flag = True
@@ -156,10 +156,18 @@ def wake_new(sched: Scheduler, task: Task) -> None:
         sched.schedule()
 
 
-def fork_thread(kernel: Kernel, handle: Handle, fn: Callable[[Any], Any], arg: Any, name: str) -> Task:
-    """A task that has not been woken. A thread starts with no context variables set, as before CPython 3.14."""
+def _first_context(thread: Any) -> Context:
+    """The context variables a thread starts with: none, unless CPython 3.14 was told that threads inherit them."""
+    inherits = getattr(sys.flags, "thread_inherit_context", False) and thread._context is None
+    return copy_context() if inherits else Context()
+
+
+def fork_thread(
+    kernel: Kernel, handle: Handle, fn: Callable[[Any], Any], arg: Any, name: str, context: Context
+) -> Task:
+    """A task that has not been woken."""
     try:
-        task = kernel.fork.copy_process(0, None, fn, arg, name, None, Context())
+        task = kernel.fork.copy_process(0, None, fn, arg, name, None, context)
     except OSError as error:
         raise RuntimeError("can't start new thread") from error
     task.kthread = handle
@@ -169,8 +177,10 @@ def fork_thread(kernel: Kernel, handle: Handle, fn: Callable[[Any], Any], arg: A
 
 def _run_thread(thread: Any) -> None:
     """A thread from its first statement to its last (Thread._bootstrap_inner)."""
+    given = getattr(thread, "_context", None)  # Thread(context=...), from CPython 3.14 on
+    run = thread.run if given is None else partial(given.run, thread.run)
     try:
-        thread.run()
+        run()
     except TaskUnwind:
         raise
     except BaseException as error:
@@ -205,7 +215,7 @@ def thread_join(self: Any, timeout: float | None = None) -> None:
 def _refuse_native(thread: Any) -> None:
     """A native thread that still runs ends when it likes: a kernel thread that waits for it stops the kernel."""
     if thread._initialized and thread._started._flag and native.thread_is_alive(thread):
-        if thread is current_thread():
+        if thread is threading.current_thread():
             raise RuntimeError("cannot join current thread")
         raise Escape(
             f"a kernel thread joins {thread!r}, an OS thread outside the kernel, which would stop the whole kernel: "
@@ -258,28 +268,47 @@ def get_native_id() -> int:
     return kernel.sched.current.pid
 
 
-def current_thread() -> threading.Thread:
-    """The current Thread object (threading.current_thread)."""
-    kernel = running_here.kernel
-    if kernel is None:
-        return native.current_thread()
-    task = kernel.sched.current
-    handle = task.kthread
-    if type(handle) is Handle and handle.thread is not None:
-        return handle.thread
-    if is_main(task):
-        return threading.main_thread()
-    found = _strangers.get(task)
-    if found is None:
-        found = _strangers[task] = _stranger(task)
-    return found
+class _Stranger(threading.Thread):
+    """A Thread object for a task that nobody started as a thread (threading._DummyThread)."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(name=task.comm, daemon=True)
+        me: Any = self
+        me._started._flag = True
+        me._ident = IDENT_BASE + task.pid
+        me._native_id = task.pid
+
+    def is_alive(self) -> bool:
+        """It was when it asked, and nobody knows when it ends."""
+        return True
+
+    def join(self, timeout: float | None = None) -> None:
+        """Refuse."""
+        raise RuntimeError("cannot join a dummy thread")
 
 
-def _stranger(task: Task) -> Any:
-    thread: Any = threading.Thread(name=task.comm, daemon=True)
-    thread._started._flag = True
-    thread._ident = IDENT_BASE + task.pid
-    return thread
+class Strangers:
+    """Tasks that are no threads of the program, such as `kthread_run()` makes: a Thread object for each that asks."""
+
+    def __init__(self) -> None:
+        self._threads: WeakKeyDictionary[Task, threading.Thread] = WeakKeyDictionary()
+
+    def current_thread(self) -> threading.Thread:
+        """The current Thread object (threading.current_thread)."""
+        kernel = running_here.kernel
+        if kernel is None:
+            return native.current_thread()
+        task = kernel.sched.current
+        handle = task.kthread
+        if type(handle) is Handle and handle.thread is not None:
+            return handle.thread
+        return threading.main_thread() if is_main(task) else self._of(task)
+
+    def _of(self, task: Task) -> threading.Thread:
+        thread = self._threads.get(task)
+        if thread is None:
+            thread = self._threads[task] = _Stranger(task)
+        return thread
 
 
 def enumerate_threads() -> list[threading.Thread]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import contextvars
 import queue
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -17,6 +19,7 @@ import pytest
 
 from lkl_green import lkl_start_kernel
 from lkl_green.errors import Deadlock, Escape, KernelHalted, KernelPanic, ThreadsInstalled
+from lkl_green.linux import kthread_run, msleep
 from lkl_green.testing.threads import as_main, green_threads, run_threads
 
 if TYPE_CHECKING:
@@ -176,6 +179,90 @@ def test_the_main_thread_is_the_main_thread() -> None:
     run_threads(program)  # names are counted anew in each kernel
 
 
+def test_a_kernel_thread_that_is_none_of_the_programs_has_a_thread_object_of_its_own(log: list[Any]) -> None:
+    def program() -> None:
+        def look() -> None:
+            me = threading.current_thread()
+            msleep(1)
+            with pytest.raises(RuntimeError, match="cannot join"):
+                me.join()
+            log.append((me.name, me is threading.current_thread(), me.ident == threading.get_ident(), me.is_alive()))
+
+        kthread_run(look, name="flusher")
+        kthread_run(look, name="reclaim")
+        time.sleep(1)
+
+    run_threads(program)
+    assert log == [("flusher", True, True, True), ("reclaim", True, True, True)]
+
+
+# -- what CPython 3.14 brought
+
+
+def test_a_thread_starts_with_no_context_variables_unless_they_are_inherited() -> None:
+    number = contextvars.ContextVar("number", default=0)
+
+    def program() -> list[int]:
+        number.set(1)
+        seen: list[int] = []
+        start_and_join(lambda: (seen.append(number.get()), number.set(2)))
+        return [*seen, number.get()]
+
+    inherited = bool(getattr(sys.flags, "thread_inherit_context", False))  # -X thread_inherit_context=1
+    assert run_threads(program) == [int(inherited), 1]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="Thread(context=) is new in Python 3.14")
+def test_a_thread_runs_in_the_context_it_is_given(log: list[Any]) -> None:
+    number = contextvars.ContextVar("number", default=0)
+
+    def program() -> None:
+        context = contextvars.copy_context()
+        context.run(number.set, 1)
+
+        def count() -> None:
+            number.set(number.get() + 1)
+            time.sleep(1)
+            log.append(number.get())
+
+        def thread() -> threading.Thread:
+            return threading.Thread(target=count, context=context)  # type: ignore[call-arg, unused-ignore]
+
+        for one in (thread(), thread()):
+            one.start()
+            one.join()
+        together = [thread(), thread()]
+        threading.excepthook = lambda args: log.append(args.exc_type)
+        for one in together:
+            one.start()
+        for one in together:
+            one.join()
+        log.append((context[number], number.get()))
+
+    hook = threading.excepthook
+    try:
+        run_threads(program)
+    finally:
+        threading.excepthook = hook
+    assert log == [2, 3, RuntimeError, 4, (4, 0)]
+
+
+@pytest.mark.skipif(not hasattr(_thread, "set_name"), reason="new in Python 3.14, and not for every system")
+def test_naming_a_thread_leaves_the_os_thread_that_runs_the_kernel_alone(log: list[Any]) -> None:
+    name_of_os_thread: Any = vars(_thread).get("_get_name")
+    before = name_of_os_thread()
+
+    def program() -> None:
+        def rename() -> None:
+            threading.current_thread().name = "somebody else"
+            log.append((threading.current_thread().name, name_of_os_thread()))
+
+        start_and_join(rename)
+
+    run_threads(program)
+    assert log == [("somebody else", before)]
+
+
 # -- asyncio
 
 
@@ -201,11 +288,12 @@ def test_two_event_loops_in_two_threads_do_not_mix(log: list[Any]) -> None:
         mutex = threading.Lock()
 
         async def tick(name: str, seconds: float) -> None:
+            me = asyncio.current_task()
             for _ in range(3):
                 await asyncio.sleep(seconds)
                 with mutex:  # a coroutine that blocks its thread in the middle of a step
                     time.sleep(0.1)
-                    log.append((name, asyncio.current_task() is not None, asyncio.get_running_loop().time() > 0))
+                    log.append((name, asyncio.current_task() is me, asyncio.get_running_loop().time() > 0))
 
         start_and_join(lambda: asyncio.run(tick("a", 1.0)), lambda: asyncio.run(tick("b", 1.05)))
 

@@ -64,6 +64,7 @@ RULES = (
     ),
     (r"ThreadTests\.test_name", "replaces threading._counter; names are counted in each kernel"),
     (r"recursion_limit", "the recursion limit of an OS thread"),
+    (r"test_(change|set)_name", "the name of an OS thread"),
 )
 
 # A call of the kind that a kernel thread must not make: the refusal is the expected outcome.
