@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from lkl_green.errors import HostMisuse, HostPanic
 from lkl_green.host.objects import freed_twice, negative, used_after_free
 from lkl_green.host.ops import HostOps
-from lkl_green.host.poller import make_poller
+from lkl_green.host.pollers import make_poller
 from lkl_green.host.timers import OneShotTimer, TimerThread
 
 if TYPE_CHECKING:

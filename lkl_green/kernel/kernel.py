@@ -36,7 +36,6 @@ from lkl_green.kernel.syscall import Sys, Syscalls
 from lkl_green.kernel.task import SOFTIRQ_OFFSET, TASK_RUNNING, PidTable, Task
 from lkl_green.kernel.timer import Timers
 from lkl_green.kernel.tracepoint import Accounting, Tracepoints
-from lkl_green.kernel.unistd import LINUX_REBOOT_CMD_RESTART, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, NR_reboot
 from lkl_green.kernel.watchdog import Watchdog
 from lkl_green.kernel.workqueue import Workqueues
 
@@ -203,7 +202,7 @@ class Kernel:
                 while not self.halted:
                     self.pause(self.lkl_run())
         except BaseException:
-            self._halt_quietly()
+            self.reboot.halt_quietly()
             raise
         return self.init_result
 
@@ -281,45 +280,7 @@ class Kernel:
         Raises:
             HaltTimeout: names the tasks that did not end; the kernel has halted unless this was another thread's call.
         """
-        if self.halted:
-            return 0
-        if self.arch.runs_current():
-            params = (LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, LINUX_REBOOT_CMD_RESTART)
-            return self.syscalls.dispatch(NR_reboot, params)
-        self.reboot.timeout_s = timeout
-        if self.loop.running and get_ident() == self._owner:  # an interrupt handler, or a signal handler
-            self.power_off()
-            return 0
-        if get_ident() != self._owner:
-            return self._halt_from_foreign(timeout)
-        self.panicked, panicked = None, self.panicked
-        self.stopping = True
-        try:
-            self.loop.run(RunUntil.IDLE, None, None)
-        finally:
-            self.panicked = panicked
-            if self.embedding is not None:
-                self.embedding.touched()
-        return 0
-
-    def _halt_from_foreign(self, timeout: float) -> int:
-        from lkl_green.errors import HaltTimeout
-
-        self.power_off()
-        self.host.idle_wake()
-        if not self.halted_event.wait(timeout):
-            raise HaltTimeout(
-                f"the kernel was asked to halt, but its owner's thread has not run it within {timeout} s",
-                [repr(task) for task in self.pids],
-            )
-        return 0
-
-    def _halt_quietly(self) -> None:
-        """Halt on the way out of an error, which matters more than what goes wrong here."""
-        try:
-            self.lkl_sys_halt()
-        except Exception as error:
-            self.printk.err(f"halt: {error}")
+        return self.reboot.sys_halt(timeout)
 
     def __enter__(self) -> Self:
         return self
@@ -330,7 +291,7 @@ class Kernel:
         if error is None:
             self.lkl_sys_halt()
         else:
-            self._halt_quietly()
+            self.reboot.halt_quietly()
 
     # -- programs
 
@@ -343,6 +304,10 @@ class Kernel:
     def panic(self, text: str, cause: BaseException | None = None) -> None:
         """Stop the kernel: `lkl_run()` raises KernelPanic at the next scheduling point."""
         self.faults.panic(text, cause)
+
+    def is_owned_here(self) -> bool:
+        """Whether the calling OS thread owns the kernel."""
+        return get_ident() == self._owner
 
     def is_foreign(self) -> bool:
         """Whether the caller is an OS thread that neither owns the kernel nor runs one of its tasks."""

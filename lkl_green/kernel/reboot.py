@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING
 
 from lkl_green.arch.base import TIF_HOST_THREAD
 from lkl_green.errors import HaltTimeout
+from lkl_green.kernel.loop import RunUntil
 from lkl_green.kernel.task import PF_NEWBORN, TASK_RUNNING, Task
+from lkl_green.kernel.unistd import LINUX_REBOOT_CMD_RESTART, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, NR_reboot
 
 if TYPE_CHECKING:
     from lkl_green.kernel.kernel import Kernel
@@ -33,6 +35,56 @@ class Reboot:
         self._kernel = kernel
         self.timeout_s = DEFAULT_TIMEOUT_S
         self.abandoned: list[Task] = []
+
+    # -- asking for it
+
+    def sys_halt(self, timeout_s: float) -> int:
+        """See `Kernel.lkl_sys_halt`: who asks decides how it is done, and `halt()` does it in `lkl_run()`."""
+        kernel = self._kernel
+        if kernel.halted:
+            return 0
+        if kernel.arch.runs_current():
+            params = (LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, LINUX_REBOOT_CMD_RESTART)
+            return kernel.syscalls.dispatch(NR_reboot, params)
+        self.timeout_s = timeout_s
+        if not kernel.is_owned_here():
+            self._ask_owner(timeout_s)
+        elif kernel.loop.running:  # an interrupt handler, or a signal handler
+            kernel.power_off()
+        else:
+            self._run_to_the_end()
+        return 0
+
+    def _ask_owner(self, timeout_s: float) -> None:
+        """Another OS thread asks the owner's, and waits for it. Raises HaltTimeout if that does not run the kernel."""
+        kernel = self._kernel
+        kernel.power_off()
+        kernel.host.idle_wake()
+        if not kernel.halted_event.wait(timeout_s):
+            raise HaltTimeout(
+                f"the kernel was asked to halt, but its owner's thread has not run it within {timeout_s} s",
+                [repr(task) for task in kernel.pids],
+            )
+
+    def _run_to_the_end(self) -> None:
+        kernel = self._kernel
+        kernel.panicked, panicked = None, kernel.panicked  # `lkl_run()` would raise it, and not halt
+        kernel.stopping = True
+        try:
+            kernel.loop.run(RunUntil.IDLE, None, None)
+        finally:
+            kernel.panicked = panicked
+            if kernel.embedding is not None:
+                kernel.embedding.touched()
+
+    def halt_quietly(self) -> None:
+        """Halt on the way out of an error, which matters more than what goes wrong here."""
+        try:
+            self._kernel.lkl_sys_halt()
+        except Exception as error:
+            self._kernel.printk.err(f"halt: {error}")
+
+    # -- doing it
 
     def halt(self) -> None:
         """Take all tasks down and give the host everything back; in `lkl_run()`, as swapper.

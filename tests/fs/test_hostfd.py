@@ -19,7 +19,7 @@ from lkl_green.fs.hostfd import host_fd
 from lkl_green.fs.select import do_poll
 from lkl_green.host import poller as poller_module
 from lkl_green.host import services
-from lkl_green.host.poller import SelectorPoller
+from lkl_green.host.pollers import SelectorPoller
 from lkl_green.kernel.loop import RunReason
 from lkl_green.kernel.unistd import (
     EPOLL_CTL_ADD,

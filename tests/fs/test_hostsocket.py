@@ -15,7 +15,7 @@ from greenlet import greenlet
 from lkl_green.fs.eventpoll import EventPoll
 from lkl_green.fs.hostsocket import host_socket
 from lkl_green.host import services
-from lkl_green.host.poller import SelectorPoller
+from lkl_green.host.pollers import SelectorPoller
 from lkl_green.kernel.unistd import EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLLIN, EPOLLOUT, SOCK_NONBLOCK, EpollEvent
 from lkl_green.linux import (
     Completion,

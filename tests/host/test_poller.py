@@ -17,15 +17,8 @@ from lkl_green.host import services
 from lkl_green.host.faulty import FaultyHost
 from lkl_green.host.greenlets import GreenletHost
 from lkl_green.host.ops import HostOps
-from lkl_green.host.poller import (
-    POLLIN,
-    POLLNVAL,
-    POLLOUT,
-    POLLRDHUP,
-    EpollPoller,
-    SelectorPoller,
-    make_poller,
-)
+from lkl_green.host.poller import POLLIN, POLLNVAL, POLLOUT, POLLRDHUP
+from lkl_green.host.pollers import EpollPoller, SelectorPoller, make_poller
 from lkl_green.host.threads import ThreadHost
 
 SECOND = 10**9
