@@ -5,7 +5,8 @@ waits takes items off, asks their files what they are ready for, and
 
     level-triggered (default)   puts the item back at the end, until its file says that it is not ready;
     edge-triggered (EPOLLET)    does not put it back: the next change does;
-    EPOLLONESHOT                besides mutes the item until EPOLL_CTL_MOD.
+    EPOLLONESHOT                besides mutes the item until EPOLL_CTL_MOD;
+    EPOLLEXCLUSIVE              of several epolls that watch a file so, a change is told to one that somebody waits for.
 
 So a ready list may hold items whose files are not ready any more, and only asking tells. An item whose file is released
 is told so and drops out; as in Linux that is the end of the file, not of the descriptor that it was added by.
@@ -27,10 +28,13 @@ from lkl_green.kernel.unistd import (
     EPOLL_CTL_ADD,
     EPOLL_CTL_DEL,
     EPOLL_CTL_MOD,
+    EPOLLERR,
     EPOLLET,
     EPOLLEXCLUSIVE,
+    EPOLLHUP,
     EPOLLIN,
     EPOLLONESHOT,
+    EPOLLOUT,
     EPOLLWAKEUP,
     O_RDWR,
     EpollEvent,
@@ -40,6 +44,8 @@ if TYPE_CHECKING:
     from lkl_green.kernel.kernel import Kernel
 
 EP_MAX_NESTS = 4  # how many epolls may stand above one
+_BOTH = EPOLLIN | EPOLLOUT
+_EXCLUSIVE_OK = _BOTH | EPOLLERR | EPOLLHUP | EPOLLWAKEUP | EPOLLET | EPOLLEXCLUSIVE  # EPOLLEXCLUSIVE_OK_BITS
 _HOW = EPOLLET | EPOLLONESHOT | EPOLLWAKEUP | EPOLLEXCLUSIVE  # bits that are no events (EP_PRIVATE_BITS)
 
 
@@ -64,10 +70,16 @@ class EpItem:
         events = self.events & ~_HOW
         return self.file.poll() & events if events else 0
 
-    def file_changed(self, events: int) -> None:
-        """The file may have become ready (ep_poll_callback())."""
-        if events & self.events & ~_HOW:
-            self.epoll.item_ready(self)
+    def file_changed(self, events: int) -> bool:
+        """The file may have become ready (ep_poll_callback()); whether a task that waits has been woken for it.
+
+        It is never told of what changes both directions, such as an end, which is everybody's concern.
+        """
+        if not events & self.events & ~_HOW:
+            return False
+        waited = self.epoll.f_wq.waitqueue_active()
+        self.epoll.item_ready(self)
+        return waited and events & _BOTH != _BOTH
 
     def file_released(self) -> None:
         """The file is gone (eventpoll_release())."""
@@ -105,7 +117,8 @@ class EventPoll(File):
 
         Raises:
             OSError: EEXIST, it is watched already; ENOENT, it is not; EINVAL for an epoll in itself, an unknown
-                operation or EPOLLEXCLUSIVE; ELOOP for a cycle of epolls, or a chain of more than five; EBADF.
+                operation, or EPOLLEXCLUSIVE with EPOLL_CTL_MOD, EPOLLONESHOT or another epoll; ELOOP for a cycle of
+                epolls, or a chain of more than five; EBADF.
         """
         if self._sched.listener is not None:
             self._sched.listener("write", self)
@@ -117,7 +130,7 @@ class EventPoll(File):
         if operation == EPOLL_CTL_ADD:
             if item is not None:
                 raise OSError(errno.EEXIST, f"{self!r} watches {file!r} already")
-            self._insert(file, fd, _checked(event))
+            self._insert(file, fd, _checked(event, file))
             return
         if operation not in (EPOLL_CTL_MOD, EPOLL_CTL_DEL):
             raise OSError(errno.EINVAL, f"epoll operation {operation}: use EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLL_CTL_DEL")
@@ -127,7 +140,10 @@ class EventPoll(File):
             file.f_wq.remove_watcher(item)
             self.drop(item)
         else:
-            item.set(_checked(event))
+            event = _checked(event, file)
+            if (item.events | event.events) & EPOLLEXCLUSIVE:
+                raise OSError(errno.EINVAL, "EPOLLEXCLUSIVE is said when a file is added, and cannot be changed")
+            item.set(event)
             self._look(item)
 
     def _insert(self, file: File, fd: int, event: EpollEvent) -> None:
@@ -137,7 +153,7 @@ class EventPoll(File):
             if self._height_above() + file._height_below() > EP_MAX_NESTS + 1:
                 raise OSError(errno.ELOOP, f"{file!r} in {self!r}: more than {EP_MAX_NESTS + 1} epolls in a chain")
         item = self._items[file, fd] = EpItem(self, file, fd, event)
-        file.f_wq.add_watcher(item)
+        file.f_wq.add_watcher(item, bool(event.events & EPOLLEXCLUSIVE))
         self._look(item)
 
     def _look(self, item: EpItem) -> None:
@@ -246,9 +262,12 @@ class EventPoll(File):
         self._ready.clear()
 
 
-def _checked(event: EpollEvent | None) -> EpollEvent:
+def _checked(event: EpollEvent | None, file: File) -> EpollEvent:
     if not isinstance(event, EpollEvent):
         raise OSError(errno.EFAULT, f"epoll_ctl() takes an EpollEvent, not {event!r}")
     if event.events & EPOLLEXCLUSIVE:
-        raise OSError(errno.EINVAL, "EPOLLEXCLUSIVE is not supported: one CPU has no herd to thunder")
+        if event.events & ~_EXCLUSIVE_OK:
+            raise OSError(errno.EINVAL, f"epoll events {event.events:#x}: EPOLLEXCLUSIVE goes with {_EXCLUSIVE_OK:#x}")
+        if isinstance(file, EventPoll):
+            raise OSError(errno.EINVAL, f"{file!r} is an epoll, and cannot be watched with EPOLLEXCLUSIVE")
     return event

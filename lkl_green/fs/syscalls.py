@@ -1,9 +1,14 @@
 """The system calls of files: numbers in, and objects where C has a pointer.
 
     read(fd, buffer: bytearray, count)       fills the buffer from its start, which grows if it is too short
+    readv(fd, buffers: list, n)              fills them one after the other; writev() likewise
     pipe2(fds: list, flags)                  leaves the two numbers in the list; so does socketpair()
     poll(fds: list of PollFd, n, timeout_ms) fills `revents`
+    select(n, read: set, write: set, ...)    leaves the descriptors that are ready in the sets; None for an empty one
     epoll_wait(epfd, events: list, ...)      leaves EpollEvents in the list
+
+What has a timeout takes ns, None for good, except poll() and epoll_wait(), which take ms, negative for good. A mask of
+signals is an int, None to keep that of the process.
 
 As everywhere, each function runs in the task that made the call, returns an int or None for 0, and raises OSError.
 """
@@ -16,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from lkl_green.fs.eventfd import EventFd
 from lkl_green.fs.eventpoll import EventPoll
 from lkl_green.fs.pipe import create_pipe_files
-from lkl_green.fs.select import do_poll
+from lkl_green.fs.select import SELECT_SETS, do_poll
 from lkl_green.fs.socketpair import create_socketpair
 from lkl_green.kernel import unistd
 from lkl_green.kernel.unistd import FD_CLOEXEC, O_CLOEXEC, O_NONBLOCK, EpollEvent, PollFd
@@ -29,6 +34,7 @@ if TYPE_CHECKING:
     from lkl_green.kernel.kernel import Kernel
 
 _NS_PER_MS = 1_000_000
+UIO_MAXIOV = 1024
 
 
 class FileSyscalls:
@@ -66,6 +72,29 @@ class FileSyscalls:
         if not isinstance(data, (bytes, bytearray, memoryview)) or count > len(data):
             raise OSError(errno.EFAULT, f"write() of {count} bytes of {type(data).__name__}")
         return file.write(data if count == len(data) else data[:count])
+
+    def sys_readv(self, fd: int, buffers: list[bytearray | memoryview], number: int) -> int:
+        """Read once, into the first `number` buffers as long as they are. EBADF, EFAULT, EINVAL, EAGAIN, EINTR."""
+        wanted = _iovec(buffers, number)
+        for buffer in wanted:
+            if not isinstance(buffer, (bytearray, memoryview)) or (isinstance(buffer, memoryview) and buffer.readonly):
+                raise OSError(errno.EFAULT, f"readv() fills bytearrays, not {type(buffer).__name__}")
+        data = memoryview(self._fget(fd).read(sum(map(len, wanted))))
+        done = 0
+        for buffer in wanted:
+            part = data[done : done + len(buffer)]
+            buffer[: len(part)] = part
+            done += len(part)
+        return done
+
+    def sys_writev(self, fd: int, buffers: list[Buffer], number: int) -> int:
+        """Write the first `number` buffers as one. EBADF, EFAULT, EINVAL, EAGAIN, EINTR, EPIPE."""
+        wanted = _iovec(buffers, number)
+        file = self._fget(fd)
+        for buffer in wanted:
+            if not isinstance(buffer, (bytes, bytearray, memoryview)):
+                raise OSError(errno.EFAULT, f"writev() of {type(buffer).__name__}")
+        return file.write(b"".join(wanted))
 
     def sys_close(self, fd: int) -> None:
         """Give a number back. EBADF."""
@@ -154,10 +183,15 @@ class FileSyscalls:
 
     def sys_poll(self, fds: list[PollFd], number: int, timeout_ms: int) -> int:
         """Wait for descriptors, negative for good; how many are ready. EINTR, EINVAL."""
-        return self.sys_ppoll(fds, number, None if timeout_ms < 0 else timeout_ms * _NS_PER_MS)
+        return self._poll(fds, number, None if timeout_ms < 0 else timeout_ms * _NS_PER_MS)
 
-    def sys_ppoll(self, fds: list[PollFd], number: int, timeout_ns: int | None) -> int:
-        """The same with a timeout in ns, None for good. There are no signal masks. EINTR, EINVAL."""
+    def sys_ppoll(
+        self, fds: list[PollFd], number: int, timeout_ns: int | None = None, sigmask: int | None = None
+    ) -> int:
+        """The same with a timeout in ns, and meanwhile another mask. EINTR, EINVAL."""
+        return self._kernel.signals.with_sigmask(sigmask, lambda: self._poll(fds, number, timeout_ns))
+
+    def _poll(self, fds: list[PollFd], number: int, timeout_ns: int | None) -> int:
         if not 0 <= number <= len(fds) or (timeout_ns is not None and timeout_ns < 0):
             raise OSError(errno.EINVAL, f"poll of {number} of {len(fds)} descriptors for {timeout_ns} ns")
         open_files = self._files.current_files()
@@ -181,6 +215,41 @@ class FileSyscalls:
             entry.revents = revents
         return invalid + sum(1 for revents in found if revents)
 
+    def sys_select(
+        self,
+        number: int,
+        read: set[int] | None,
+        write: set[int] | None,
+        exceptional: set[int] | None,
+        timeout_ns: int | None = None,
+    ) -> int:
+        """Wait for descriptors below `number`; how many are left in the sets. EBADF, EINTR, EINVAL."""
+        sets = [set() if wanted is None else wanted for wanted in (read, write, exceptional)]
+        if number < 0 or (timeout_ns is not None and timeout_ns < 0):
+            raise OSError(errno.EINVAL, f"select of descriptors below {number} for {timeout_ns} ns")
+        asked = dict.fromkeys(sorted(fd for fd in set[int]().union(*sets) if fd < number), 0)
+        for wanted, events in zip(sets, SELECT_SETS, strict=True):
+            for fd in wanted & asked.keys():
+                asked[fd] |= events
+        files = [(self._fget(fd), events) for fd, events in asked.items()]
+        found = dict(zip(asked, do_poll(self._kernel, files, timeout_ns, unasked=0), strict=True))
+        for wanted, events in zip(sets, SELECT_SETS, strict=True):
+            wanted.intersection_update([fd for fd in wanted if found.get(fd, 0) & events])
+        return sum(map(len, sets))
+
+    def sys_pselect6(
+        self,
+        number: int,
+        read: set[int] | None,
+        write: set[int] | None,
+        exceptional: set[int] | None,
+        timeout_ns: int | None = None,
+        sigmask: int | None = None,
+    ) -> int:
+        """The same, and meanwhile another mask. EBADF, EINTR, EINVAL."""
+        select = self.sys_select
+        return self._kernel.signals.with_sigmask(sigmask, lambda: select(number, read, write, exceptional, timeout_ns))
+
     def sys_epoll_create1(self, flags: int) -> int:
         """An epoll; its number. EMFILE, EINVAL."""
         self._files.current_files().check_room(1)
@@ -196,11 +265,25 @@ class FileSyscalls:
         events[:] = self._epoll(epfd).wait(maxevents, timeout_ns)
         return len(events)
 
+    def sys_epoll_pwait(
+        self, epfd: int, events: list[EpollEvent], maxevents: int, timeout_ms: int, sigmask: int | None = None
+    ) -> int:
+        """The same, and meanwhile another mask. EBADF, EINTR, EINVAL."""
+        wait = self.sys_epoll_wait
+        return self._kernel.signals.with_sigmask(sigmask, lambda: wait(epfd, events, maxevents, timeout_ms))
+
     def _epoll(self, epfd: int) -> EventPoll:
         file = self._fget(epfd)
         if not isinstance(file, EventPoll):
             raise OSError(errno.EINVAL, f"{file!r} is no epoll")
         return file
+
+
+def _iovec(buffers: list[Any], number: int) -> list[Any]:
+    """The buffers of a readv() or writev(). EINVAL (import_iovec())."""
+    if not 0 <= number <= min(len(buffers), UIO_MAXIOV):
+        raise OSError(errno.EINVAL, f"{number} of {len(buffers)} buffers; {UIO_MAXIOV} at most")
+    return buffers[:number]
 
 
 def _only(flags: int, known: int, what: str) -> None:

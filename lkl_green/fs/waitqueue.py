@@ -21,8 +21,11 @@ ANY_EVENT = 0xFFFF_FFFF
 class Watcher(Protocol):
     """Whoever wants to hear of changes without sleeping; called in the context of the one who makes the change."""
 
-    def file_changed(self, events: int) -> None:
-        """What is watched may have become ready for `events`; must not sleep."""
+    def file_changed(self, events: int) -> object:
+        """What is watched may have become ready for `events`; must not sleep.
+
+        True of an exclusive watcher: somebody will deal with it, and no other exclusive one need be told.
+        """
 
     def file_released(self) -> None:
         """What is watched is gone, and the watcher is off its list."""
@@ -40,13 +43,13 @@ class FileWaitQueue(WaitQueueHead):
 
     def __init__(self, kernel: Kernel | None = None, name: str = "") -> None:
         super().__init__(kernel, name)
-        self._watchers: dict[Watcher, None] | None = None  # made when somebody watches
+        self._watchers: dict[Watcher, bool] | None = None  # made when somebody watches; the value: exclusively
 
-    def add_watcher(self, watcher: Watcher) -> None:
-        """Tell it of each change from now on."""
+    def add_watcher(self, watcher: Watcher, exclusive: bool = False) -> None:
+        """Tell it of each change from now on; exclusive ones are told in turn until one of them deals with it."""
         if self._watchers is None:
             self._watchers = {}
-        self._watchers[watcher] = None
+        self._watchers[watcher] = exclusive
 
     def remove_watcher(self, watcher: Watcher) -> None:
         """Tell it nothing more; no harm if it is not there."""
@@ -61,7 +64,7 @@ class FileWaitQueue(WaitQueueHead):
     def wake_up(self, nr_exclusive: int = 1, states: int = TASK_NORMAL) -> int:
         """Tell the watchers that anything may be ready, and wake tasks as `WaitQueueHead.wake_up()` does."""
         if self._watchers:
-            self._tell(ANY_EVENT)
+            self._tell(ANY_EVENT, nr_exclusive)
         return super().wake_up(nr_exclusive, states)
 
     def wake_up_poll(self, events: int, nr_exclusive: int = 1) -> int:
@@ -71,7 +74,7 @@ class FileWaitQueue(WaitQueueHead):
         the write that made a file readable, and no scheduling point of its own.
         """
         if self._watchers:
-            self._tell(events)
+            self._tell(events, nr_exclusive)
         if self._waiters or self._exclusive:
             return self.do_wake_up(nr_exclusive)
         return 0
@@ -82,6 +85,9 @@ class FileWaitQueue(WaitQueueHead):
         for watcher in watchers or ():
             watcher.file_released()
 
-    def _tell(self, events: int) -> None:
-        for watcher in list(self._watchers or ()):
-            watcher.file_changed(events)
+    def _tell(self, events: int, nr_exclusive: int) -> None:
+        for watcher, exclusive in list((self._watchers or {}).items()):
+            if exclusive and nr_exclusive <= 0:
+                continue
+            if watcher.file_changed(events) and exclusive:
+                nr_exclusive -= 1

@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lkl_green.kernel import unistd
+from lkl_green.kernel.signum import sigset
 from lkl_green.kernel.unistd import EpollEvent, PollFd
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 
 class FileCalls:
@@ -30,6 +31,14 @@ class FileCalls:
     def write(self, fd: int, data: bytes | bytearray | memoryview) -> int:
         """Write; how many bytes were taken. Raises OSError: EBADF, EAGAIN, EINTR, EPIPE, EFAULT."""
         return self._call(unistd.NR_write, fd, data, len(data))
+
+    def readv(self, fd: int, buffers: Sequence[bytearray | memoryview]) -> int:
+        """Read once, into these buffers, as long as they are; how many bytes. Raises OSError as `read()`."""
+        return self._call(unistd.NR_readv, fd, list(buffers), len(buffers))
+
+    def writev(self, fd: int, buffers: Sequence[bytes | bytearray | memoryview]) -> int:
+        """Write these buffers as one; how many bytes were taken. Raises OSError as `write()`."""
+        return self._call(unistd.NR_writev, fd, list(buffers), len(buffers))
 
     def close(self, fd: int) -> None:
         """Give a number back. Raises OSError(EBADF)."""
@@ -91,11 +100,41 @@ class FileCalls:
         self._call(unistd.NR_poll, fds, len(fds), timeout_ms)
         return [(entry.fd, entry.revents) for entry in fds if entry.revents]
 
-    def ppoll(self, wanted: Iterable[tuple[int, int]], timeout_ns: int | None = None) -> list[tuple[int, int]]:
-        """The same with a timeout in ns; None waits for good."""
+    def ppoll(
+        self,
+        wanted: Iterable[tuple[int, int]],
+        timeout_ns: int | None = None,
+        sigmask: Iterable[int] | None = None,
+    ) -> list[tuple[int, int]]:
+        """The same with a timeout in ns, None for good; while it waits, `sigmask` are the signals that are blocked."""
         fds = [PollFd(fd, events) for fd, events in wanted]
-        self._call(unistd.NR_ppoll, fds, len(fds), timeout_ns)
+        self._call(unistd.NR_ppoll, fds, len(fds), timeout_ns, _mask(sigmask))
         return [(entry.fd, entry.revents) for entry in fds if entry.revents]
+
+    def select(
+        self,
+        read: Iterable[int],
+        write: Iterable[int] = (),
+        exceptional: Iterable[int] = (),
+        timeout_ns: int | None = None,
+        sigmask: Iterable[int] | None = None,
+    ) -> tuple[list[int], list[int], list[int]]:
+        """Wait until a descriptor is ready; those that are, like Python's select().
+
+        Args:
+            read: descriptors to wait for until they can be read, or are at their end.
+            write: likewise, until they can be written.
+            exceptional: likewise, until there is urgent data.
+            timeout_ns: 0 only looks, None waits for good.
+            sigmask: the signals that are blocked while it waits; those of the process if left out.
+
+        Raises:
+            OSError: EBADF, EINTR, EINVAL.
+        """
+        sets = (set(read), set(write), set(exceptional))
+        number = max(set[int]().union(*sets), default=-1) + 1
+        self._call(unistd.NR_pselect6, number, *sets, timeout_ns, _mask(sigmask))
+        return sorted(sets[0]), sorted(sets[1]), sorted(sets[2])
 
     def epoll_create1(self, flags: int = 0) -> int:
         """An epoll. Raises OSError: EMFILE, EINVAL."""
@@ -117,17 +156,27 @@ class FileCalls:
         event = EpollEvent(events, fd if data is None else data)
         self._call(unistd.NR_epoll_ctl, epfd, operation, fd, event)
 
-    def epoll_wait(self, epfd: int, maxevents: int = 64, timeout_ms: int = -1) -> list[tuple[Any, int]]:
+    def epoll_wait(
+        self, epfd: int, maxevents: int = 64, timeout_ms: int = -1, sigmask: Iterable[int] | None = None
+    ) -> list[tuple[Any, int]]:
         """Wait for events; (data, events) of each.
 
         Args:
             epfd: the epoll.
             maxevents: how many to return at most.
             timeout_ms: 0 only looks, a negative one waits for good.
+            sigmask: the signals that are blocked while it waits (epoll_pwait()).
 
         Raises:
             OSError: EBADF, EINTR, EINVAL.
         """
         events: list[EpollEvent] = []
-        self._call(unistd.NR_epoll_wait, epfd, events, maxevents, timeout_ms)
+        if sigmask is None:
+            self._call(unistd.NR_epoll_wait, epfd, events, maxevents, timeout_ms)
+        else:
+            self._call(unistd.NR_epoll_pwait, epfd, events, maxevents, timeout_ms, sigset(sigmask))
         return [(event.data, event.events) for event in events]
+
+
+def _mask(signals: Iterable[int] | None) -> int | None:
+    return None if signals is None else sigset(signals)

@@ -13,6 +13,7 @@ from users import nr_files, refused, run_program
 
 from lkl_green import lkl_start_kernel
 from lkl_green.compare.parity import CONFIGURATIONS, Configuration
+from lkl_green.kernel.signum import SIG_BLOCK, SIGUSR1
 from lkl_green.kernel.unistd import EPOLL_CLOEXEC, EPOLLEXCLUSIVE, F_GETFD, FD_CLOEXEC
 from lkl_green.linux import (
     EPOLL_CTL_ADD,
@@ -238,6 +239,91 @@ def test_what_stays_ready_is_told_to_every_waiter(run, log):
     assert log == [(name, "ready") for name in "abc"]
 
 
+def exclusive_waiters(log, file, number, how):
+    """Threads that wait on an epoll each, all of which watch one file; which of them are told, a list to be."""
+    told = []
+
+    class Told(EventPoll):
+        def item_ready(self, item):
+            told.append(epolls.index(self))
+            super().item_ready(item)
+
+    def thread(name, epoll):
+        while True:
+            log.append((name, [event.events for event in epoll.wait()]))
+            if file.poll() & EPOLLHUP:
+                return
+            file.read(8)
+
+    epolls = [Told() for _ in range(number)]
+    for name, epoll in enumerate(epolls):
+        add(epoll, file, EPOLLIN | how)
+        kthread_run(thread, name, epoll)
+    msleep(1)
+    return told
+
+
+@pytest.mark.parametrize(("how", "told"), [(EPOLLEXCLUSIVE, [0]), (0, [0, 1, 2])])
+def test_of_several_exclusive_epolls_one_is_told(run, log, how, told):
+    """The others, if they are told, find that there is nothing left, and sleep on."""
+
+    def init():
+        event = EventFd()
+        told = exclusive_waiters(log, event, 3, how)
+        event.signal()
+        msleep(1)
+        return told
+
+    assert run(init) == told
+    assert log == [(0, [EPOLLIN])]
+
+
+def test_an_exclusive_epoll_that_nobody_waits_for_does_not_keep_the_news_to_itself(run, log):
+    def init():
+        event = EventFd()
+        idle = EventPoll()
+        add(idle, event, EPOLLIN | EPOLLEXCLUSIVE)
+        exclusive_waiters(log, event, 2, EPOLLEXCLUSIVE)
+        for _ in range(2):
+            event.signal()
+            msleep(1)
+        return idle.wait(timeout_ns=0)
+
+    assert run(init) == [], "it was told, and the others were faster"
+    assert log == [(0, [EPOLLIN]), (0, [EPOLLIN])]
+
+
+def test_two_events_in_a_row_wake_two_and_an_end_wakes_all(run, log):
+    def init():
+        a, b = pipe()
+        told = exclusive_waiters(log, a, 3, EPOLLEXCLUSIVE)
+        for _ in range(2):
+            b.write(bytes(8))
+        assert told == [0, 0, 1], "nobody waits any more for the first when the second event comes"
+        msleep(1)
+        b.close()
+        msleep(1)
+
+    run(init)
+    assert sorted(log[2:]) == [(name, [EPOLLHUP]) for name in range(3)], "the end is everybody's"
+
+
+def test_a_mask_of_signals_is_in_force_while_it_waits(run, log):
+    def main(sys):
+        epoll = sys.epoll_create1()
+        sys.sigaction(SIGUSR1, lambda sys, sig: log.append("handler"))
+        sys.sigprocmask(SIG_BLOCK, {SIGUSR1})
+        sys.kill(sys.getpid(), SIGUSR1)
+        assert sys.epoll_wait(epoll, timeout_ms=1) == []
+        log.append("blocked")
+        assert refused(lambda: sys.epoll_wait(epoll, sigmask=())) == errno.EINTR
+        assert sys.epoll_wait(epoll, timeout_ms=1, sigmask=()) == []
+        assert sys.sigprocmask(SIG_BLOCK) == {SIGUSR1}
+
+    assert run(lambda: run_program(main)) == 0
+    assert log == ["blocked", "handler"]
+
+
 def test_an_interrupt_makes_an_event(run):
     def init():
         epoll, event = EventPoll(), EventFd()
@@ -296,7 +382,13 @@ def test_wrong_operations(run):
         assert refused(add, epoll, event, EPOLLIN) == errno.EEXIST
         assert refused(add, epoll, epoll, EPOLLIN) == errno.EINVAL
         assert refused(add, epoll, closed, EPOLLIN) == errno.EBADF
-        assert refused(add, epoll, EventFd(), EPOLLIN | EPOLLEXCLUSIVE) == errno.EINVAL
+        assert refused(add, epoll, EventFd(), EPOLLIN | EPOLLEXCLUSIVE | EPOLLONESHOT) == errno.EINVAL
+        assert refused(add, epoll, EventPoll(), EPOLLIN | EPOLLEXCLUSIVE) == errno.EINVAL
+        alone = EventFd()
+        add(epoll, alone, EPOLLIN | EPOLLEXCLUSIVE)
+        assert refused(epoll.ctl, EPOLL_CTL_MOD, alone, EpollEvent(EPOLLIN)) == errno.EINVAL
+        assert refused(epoll.ctl, EPOLL_CTL_MOD, event, EpollEvent(EPOLLIN | EPOLLEXCLUSIVE)) == errno.EINVAL
+        epoll.ctl(EPOLL_CTL_DEL, alone)
         assert refused(epoll.ctl, EPOLL_CTL_ADD, EventFd()) == errno.EFAULT
         assert refused(epoll.ctl, 9, event) == errno.EINVAL
         epoll.ctl(EPOLL_CTL_DEL, event)

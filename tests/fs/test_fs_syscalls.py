@@ -11,7 +11,8 @@ from users import nr_files, refused, run_program, start
 
 from lkl_green import Deadlock
 from lkl_green.kernel import unistd
-from lkl_green.kernel.unistd import EpollEvent, PollFd
+from lkl_green.kernel.signum import SIG_BLOCK, SIGUSR1
+from lkl_green.kernel.unistd import EPOLL_CTL_ADD, EPOLLEXCLUSIVE, FIONREAD, EpollEvent, NR_readv, NR_writev, PollFd
 from lkl_green.linux import EPOLLIN, EventPoll, KFifo, current_kernel, do_poll, fget, kthread_run, msleep, pipe
 
 TIMEOUT_S = 20.0
@@ -76,6 +77,44 @@ def test_raw_calls_fail_with_negative_errnos(kernel, number, params, error):
 
 
 # -- from all sides
+
+
+def test_readv_and_writev(run):
+    def main(sys):
+        r, w = sys.pipe2()
+        assert sys.writev(w, [b"one", bytearray(b""), memoryview(b"two")]) == 6
+        parts = [bytearray(2), bytearray(0), bytearray(2), bytearray(4)]
+        assert sys.readv(r, parts) == 6
+        assert parts == [b"on", b"", b"et", b"wo\0\0"]
+        assert sys.writev(w, []) == sys.readv(r, []) == 0
+        view = bytearray(3)
+        sys.write(w, b"abc")
+        assert (sys.readv(r, [memoryview(view)[1:]]), view) == (2, b"\0ab")
+        raw = sys._raw
+        for nr, good, bad in ((NR_readv, bytearray(1), b"x"), (NR_writev, b"x", "x")):
+            assert raw(nr, 99, [good], 1) == -errno.EBADF
+            assert raw(nr, r if nr == NR_readv else w, [good, bad], 2) == -errno.EFAULT
+            assert raw(nr, r if nr == NR_readv else w, [good], 2) == -errno.EINVAL
+            assert raw(nr, r if nr == NR_readv else w, [good] * 1025, 1025) == -errno.EINVAL
+        assert sys.read(r, 10) == b"c"
+
+    assert run(lambda: run_program(main)) == 0
+
+
+def test_a_writev_is_as_atomic_as_a_write(run, log):
+    """Its pieces go into a pipe as one, and wait for room as one."""
+
+    def main(sys):
+        r, w = sys.pipe2()
+        sys.write(w, bytes(65536 - 100))
+        sys.clone(lambda sys: sys.writev(w, [b"x" * 80, b"y" * 80]))
+        sys.nanosleep(1000)
+        log.append(sys.ioctl(r, FIONREAD))
+        sys.read(r, 65536)
+        log.append(sys.read(r, 1000))
+
+    run(lambda: run_program(main))
+    assert log == [65536 - 100, b"x" * 80 + b"y" * 80]
 
 
 def test_the_application_blocks_while_kernel_threads_work(boot):
@@ -167,6 +206,34 @@ def test_processes_in_a_pipeline_have_the_same_trace_everywhere(parity):
 
 
 # -- the end
+
+
+def test_vectors_masks_and_exclusive_epolls_have_the_same_trace_everywhere(parity):
+    def server(sys, r, w):
+        sys.close(w)
+        epoll = sys.epoll_create1()
+        sys.epoll_ctl(epoll, EPOLL_CTL_ADD, r, EPOLLIN | EPOLLEXCLUSIVE)
+        while sys.epoll_wait(epoll) == [(r, EPOLLIN)]:
+            sys.readv(r, [bytearray(3), bytearray(3)])
+
+    def main(sys):
+        r, w = sys.pipe2()
+        for _ in range(3):
+            sys.clone(server, r, w)
+        sys.sigaction(SIGUSR1, lambda sys, sig: sys.getpid())
+        sys.sigprocmask(SIG_BLOCK, {SIGUSR1})
+        for _ in range(4):
+            sys.writev(w, [b"abc", b"def"])
+            sys.kill(sys.getpid(), SIGUSR1)
+            with pytest.raises(InterruptedError):
+                sys.select([], sigmask=())
+            sys.select([], timeout_ns=1000)
+        sys.close(r)
+        sys.close(w)
+        return sum(sys.wait4()[1] for _ in range(3))
+
+    text = parity(lambda: run_program(main))
+    assert text.count("sys_exit: NR 19 = 6") == 4
 
 
 def test_whatever_waits_when_the_kernel_halts_leaves_nothing(boot, log):

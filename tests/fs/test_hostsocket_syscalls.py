@@ -8,6 +8,7 @@ import threading
 
 import pytest
 
+from lkl_green.kernel.signum import SIG_IGN, SIGPIPE, TermSignal
 from lkl_green.kernel.unistd import (
     AF_INET,
     EPOLL_CTL_ADD,
@@ -61,6 +62,34 @@ def ask(address, log):
         while data := client.recv(100):
             answer += data
     log.append(answer)
+
+
+@pytest.mark.parametrize(
+    ("send", "dies"),
+    [
+        (lambda sys, fd: sys.send(fd, b"x"), True),
+        (lambda sys, fd: sys.write(fd, b"x"), True),
+        (lambda sys, fd: sys.writev(fd, [b"x"]), True),
+        (lambda sys, fd: sys.send(fd, b"x", socket.MSG_NOSIGNAL), False),
+    ],
+    ids=["send", "write", "writev", "MSG_NOSIGNAL"],
+)
+def test_sending_for_nobody_is_sigpipe_and_for_who_ignores_it_epipe(process, log, send, dies):
+    def sender(sys, fd):
+        log.append(refused(send, sys, fd))
+
+    def main(sys):
+        server = listening(sys)
+        client = sys.socket()
+        sys.connect(client, sys.getsockname(server))
+        sys.shutdown(client, SHUT_WR)
+        codes = [sys.wait4(sys.clone(sender, client))[1]]
+        sys.sigaction(SIGPIPE, SIG_IGN)
+        codes.append(sys.wait4(sys.clone(sender, client))[1])
+        assert codes == [TermSignal(SIGPIPE) if dies else 0, 0]
+
+    assert process(main) == 0
+    assert log == [errno.EPIPE] * (1 if dies else 2)
 
 
 def test_a_process_serves_a_real_client(process, log):

@@ -8,7 +8,8 @@ import pytest
 from users import nr_files, refused, run_program, start
 
 from lkl_green import Deadlock
-from lkl_green.kernel.unistd import POLLIN, POLLOUT, PollFd
+from lkl_green.kernel.signum import SIG_BLOCK, SIGHUP, SIGTERM, SIGUSR1, TermSignal
+from lkl_green.kernel.unistd import POLLIN, POLLOUT, NR_pselect6, NR_select, PollFd
 from lkl_green.linux import (
     EPOLLERR,
     EPOLLHUP,
@@ -172,6 +173,88 @@ def test_by_descriptors(run):
         return run_program(main), nr_files()
 
     assert run(init) == (5, 0)
+
+
+def test_select_by_descriptors(run):
+    def main(sys):
+        r, w = sys.pipe2()
+        a, b = sys.socketpair()
+        assert sys.select([r, a], [w, b], [r, w], 0) == ([], [w, b], [])
+        assert sys.select([r], timeout_ns=3000) == ([], [], [])
+        sys.clone(lambda sys: sys.write(w, b"hello"))
+        assert sys.select([r, a]) == ([r], [], [])
+        code = sys.wait4()[1]
+        sys.close(b)
+        assert sys.select([r, a], [a]) == ([r, a], [a], [])
+        assert refused(sys.select, [77]) == errno.EBADF
+        assert refused(sys.select, [-1]) == errno.EBADF
+        assert refused(sys.select, [r], (), (), -5) == errno.EINVAL
+        return code
+
+    assert run(lambda: (run_program(main), nr_files())) == (5, 0)
+
+
+def test_an_end_is_readable_and_not_writable_to_select(run):
+    """poll() would say POLLHUP whatever it was asked; select() goes on sleeping."""
+
+    def main(sys):
+        r, w = sys.pipe2()
+        sys.close(w)
+        assert sys.select([r], [r]) == ([r], [], [])
+        assert sys.select([], [r], [r], MS) == ([], [], [])
+        return sys.clock_gettime() >= MS
+
+    assert run(lambda: run_program(main)) == 1
+
+
+def test_the_raw_select_changes_the_sets(kernel):
+    r, w = kernel.sys.pipe2()
+    read, write = {r, 50}, {w}
+    assert kernel.lkl_syscall(NR_select, w + 1, read, write, None, 0) == 1
+    assert (read, write) == (set(), {w}), "what is not below the number is not looked at"
+    assert kernel.lkl_syscall(NR_select, -1, None, None, None, 0) == -errno.EINVAL
+    assert kernel.lkl_syscall(NR_select, 51, {50}, None, None, 0) == -errno.EBADF
+    assert kernel.lkl_syscall(NR_pselect6, 0, None, None, None, 10) == 0
+    assert kernel.lkl_syscall(NR_pselect6, 0, None, None, None, 10, 0) == -errno.EINVAL, "the application has no mask"
+
+
+WAITS = {
+    "ppoll": lambda sys, mask: sys.ppoll([(0, POLLIN)], MS, mask),
+    "pselect": lambda sys, mask: sys.select([0], timeout_ns=MS, sigmask=mask),
+}
+
+
+@pytest.mark.parametrize("name", WAITS)
+def test_a_mask_of_signals_is_in_force_while_it_waits(run, log, name):
+    """A signal that was blocked until then ends the wait; its handler sees the wait's mask, and later code its own."""
+    wait = WAITS[name]
+
+    def main(sys):
+        sys.pipe2()
+        sys.sigaction(SIGUSR1, lambda sys, sig: log.append(sys.sigprocmask(SIG_BLOCK)))
+        sys.sigprocmask(SIG_BLOCK, {SIGUSR1})
+        sys.kill(sys.getpid(), SIGUSR1)
+        wait(sys, None)
+        log.append("blocked")
+        assert refused(wait, sys, {SIGHUP}) == errno.EINTR
+        log.append(sys.sigprocmask(SIG_BLOCK))
+        sys.kill(sys.getpid(), SIGUSR1)
+        sys.write(1, b"ready before it waits")
+        wait(sys, ())
+        log.append(sys.sigpending())
+
+    assert run(lambda: run_program(main)) == 0
+    assert log == ["blocked", {SIGHUP, SIGUSR1}, {SIGUSR1}, {SIGUSR1}]
+
+
+def test_a_fatal_signal_that_the_waits_mask_lets_through_is_fatal(run):
+    def main(sys):
+        sys.pipe2()
+        sys.sigprocmask(SIG_BLOCK, {SIGTERM})
+        sys.kill(sys.getpid(), SIGTERM)
+        sys.ppoll([(0, POLLIN)], None, ())
+
+    assert run(lambda: run_program(main)) == TermSignal(SIGTERM)
 
 
 def test_the_raw_call_fills_the_structures(run):
