@@ -27,6 +27,7 @@ from lkl_green.arch.base import TIF_HOST_THREAD
 from lkl_green.errors import Deadlock, HostMisuse, TaskExit, TaskKilled, TaskUnwind, WrongThread
 from lkl_green.kernel.current import running_here
 from lkl_green.kernel.fork import CLONE_FILES, CLONE_FS, CLONE_SIGHAND, CLONE_THREAD, CLONE_VM
+from lkl_green.kernel.hostcall import HostTask, Post, Request
 from lkl_green.kernel.task import PF_NEWBORN, TASK_OUTSIDE, TASK_RUNNING
 
 if TYPE_CHECKING:
@@ -41,65 +42,6 @@ THREAD_FLAGS = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_THREAD | CLONE_SIGHAND
 OUTSIDE = "the application's next system call"
 
 
-class Request:
-    """One system call of the application.
-
-    Attributes:
-        done: whether `result` or `error` is set.
-        answered: released when it is, for a foreign thread that waits.
-    """
-
-    __slots__ = ("answered", "done", "error", "nr", "params", "result")
-
-    def __init__(self, nr: int, params: tuple[Any, ...]) -> None:
-        self.nr = nr
-        self.params = params
-        self.result = 0
-        self.error: BaseException | None = None
-        self.done = False
-        self.answered: threading.Lock | None = None
-
-    def answer(self, result: int, error: BaseException | None = None) -> None:
-        """Set the outcome and let the caller go."""
-        self.result, self.error, self.done = result, error, True
-        if self.answered is not None:
-            self.answered.release()
-
-    def outcome(self) -> int:
-        """The result; raises what the call raised, if that was not an OSError."""
-        if self.error is not None:
-            raise self.error
-        return self.result
-
-
-class HostTask:
-    """An OS thread's side of its host task: the value under its TLS key."""
-
-    __slots__ = ("borrowed", "ended", "new_group", "request", "serving", "task")
-
-    def __init__(self, borrowed: bool, new_group: bool) -> None:
-        self.borrowed = borrowed
-        self.new_group = new_group
-        self.ended = False
-        self.request: Request | None = None
-        self.serving: Request | None = None
-        self.task: Task | None = None
-
-
-class _Post:
-    """What a foreign OS thread leaves for the kernel: a call, or word of its end (`request` is None)."""
-
-    __slots__ = ("accepted", "context", "host_task", "request", "tid")
-
-    def __init__(self, host_task: HostTask, request: Request | None, tid: int) -> None:
-        self.host_task = host_task
-        self.request = request
-        self.tid = tid
-        self.context: Context = copy_context()
-        self.accepted = threading.Lock()
-        self.accepted.acquire()
-
-
 class HostTasks:
     """The host tasks of one kernel. Raises OSError(ENOMEM) if the host has no TLS key for it.
 
@@ -109,7 +51,7 @@ class HostTasks:
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
-        self.posts: deque[_Post] = deque()
+        self.posts: deque[Post] = deque()
         self._alive: dict[HostTask, None] = {}
         self._id = 0
         self._of_owner: HostTask | None = None
@@ -157,7 +99,7 @@ class HostTasks:
         request = Request(nr, params)
         request.answered = threading.Lock()
         request.answered.acquire()
-        post = _Post(host_task, request, kernel.host.thread_self())
+        post = Post(host_task, request, kernel.host.thread_self())
         if not self._leave(post):
             return -errno.ESHUTDOWN
         if host_task.borrowed:
@@ -196,7 +138,7 @@ class HostTasks:
                 raise OSError(errno.ENOMEM, "the host gave no memory for a host task")
         return host_task
 
-    def _leave(self, post: _Post) -> bool:
+    def _leave(self, post: Post) -> bool:
         """Put a post into the box; False if the kernel has halted and will not look any more."""
         kernel = self._kernel
         self.posts.append(post)
@@ -211,7 +153,7 @@ class HostTasks:
     def _thread_ends(self, host_task: HostTask) -> None:
         """TLS destructor, on the ending OS thread (rule 53)."""
         if not self._kernel.halted:
-            self._leave(_Post(host_task, None, 0))
+            self._leave(Post(host_task, None, 0))
 
     # -- the kernel's side
 
@@ -229,7 +171,7 @@ class HostTasks:
             else:
                 self._accept(post, post.request)
 
-    def _accept(self, post: _Post, request: Request) -> None:
+    def _accept(self, post: Post, request: Request) -> None:
         host_task = post.host_task
         try:
             if host_task.task is None:

@@ -39,7 +39,6 @@ TASK_NORMAL = TASK_INTERRUPTIBLE | TASK_UNINTERRUPTIBLE
 # Task flags.
 PF_IDLE = 0x2
 PF_EXITING = 0x4
-PF_FORKNOEXEC = 0x40
 PF_KTHREAD = 0x200000
 PF_NEWBORN = 0x2000_0000  # ours: it has not run yet, and if it is killed now it never will
 PF_REPARENTED = 0x1000_0000  # ours: its parent died, init is its parent now

@@ -98,8 +98,10 @@ class WaitQueueHead:
         # Linux holds the queue's lock here. A waiter that preempted us could queue itself anew, and be taken off again.
         sched.preempt_disable()
         try:
-            woken = self._wake(self._waiters, len(self._waiters), states)
-            return woken + self._wake(self._exclusive, nr_exclusive, states)
+            woken = self._wake(self._waiters, len(self._waiters), states) if self._waiters else 0
+            if self._exclusive:
+                woken += self._wake(self._exclusive, nr_exclusive, states)
+            return woken
         finally:
             sched.preempt_enable()
 
@@ -159,7 +161,9 @@ class WaitQueueHead:
             sched.listener("wait", self)
         if condition():
             return max(timeout_ns or 1, 1)
-        sched.might_sleep()
+        task = sched.current
+        if task.preempt_count:
+            sched.might_sleep()
         try:
             while True:
                 self.prepare_to_wait(state, exclusive)
@@ -167,7 +171,7 @@ class WaitQueueHead:
                     return max(timeout_ns or 1, 1)
                 if timeout_ns == 0:
                     return 0
-                if kernel.signals.pending_in(sched.current, state):
+                if task.signals and kernel.signals.pending_in(task, state):
                     raise InterruptedError(errno.EINTR, "a signal ended the wait")
                 if timeout_ns is None:
                     sched.schedule()
