@@ -153,11 +153,10 @@ class Fork:
         pid = self._pids.alloc()
         if not pid:
             raise OSError(errno.EAGAIN, "no free pid")
-        source = current
+        # The child copies whoever forks, unless a parent was named: a host task is made by whoever happens to run.
+        source = current if parent is None else parent
         if parent is None:
             parent = (current.parent or current) if flags & _SAME_PARENT else current
-        else:
-            source = parent  # a host task is made by whoever happens to run
         task = Task(pid, current.comm if name is None else name[:15], parent)
         task.context = copy_context() if context is None else context
         task.thread_flags = thread_flags
