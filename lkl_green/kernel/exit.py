@@ -120,17 +120,23 @@ class Exits:
                 return
         parent = task.parent
         self.release_task(task)
-        if unwanted and parent is not None and parent.wait_chldexit is not None:
-            parent.wait_chldexit.wake_up()  # there may be no child left to wait for
+        if unwanted and parent is not None:
+            self._wake_up_parent(parent)  # there may be no child left to wait for
 
     def _parent_is_told(self, zombie: Task) -> bool:
         """Wake a parent that waits; false if nobody will ever collect this one."""
         parent = zombie.parent
         assert parent is not None
-        if parent.wait_chldexit is not None and parent.wait_chldexit.waitqueue_active():
-            parent.wait_chldexit.wake_up()
-            return True
-        return not zombie.flags & PF_REPARENTED or parent.wait_chldexit is not None
+        return self._wake_up_parent(parent) or not zombie.flags & PF_REPARENTED or parent.wait_chldexit is not None
+
+    def _wake_up_parent(self, parent: Task) -> bool:
+        """Wake the threads of a process that wait for children; whether there are any (__wake_up_parent())."""
+        woken = False
+        for task in self._kernel.signals.thread_group(parent):
+            if task.wait_chldexit is not None and task.wait_chldexit.waitqueue_active():
+                task.wait_chldexit.wake_up()
+                woken = True
+        return woken
 
     def _forget_children(self, task: Task) -> None:
         """Give the children to another thread of the process, or to init (Linux: forget_original_parent())."""
@@ -155,8 +161,6 @@ class Exits:
         heir.children = {**(heir.children or {}), **children}
         for child in children:
             child.parent = heir
-        if heir.wait_chldexit is not None:
-            heir.wait_chldexit.wake_up()
 
     def _is_collectable(self, child: Task) -> bool:
         """Whether it is a zombie, and the other threads of its process have ended, too."""
@@ -232,7 +236,7 @@ class Exits:
     # -- waiting for children
 
     def wait4(self, pid: int = -1, options: int = 0) -> tuple[int, Any]:
-        """Wait for a child to exit and reap it (kernel_wait4(), sys_wait4()).
+        """Wait for a child of the current task's process to exit and reap it (kernel_wait4(), sys_wait4()).
 
         Args:
             pid: which child; -1 for any.
@@ -252,7 +256,8 @@ class Exits:
         found: list[Task] = []
 
         def look() -> bool:
-            children = [child for child in task.children or () if self._matches(child, pid)]
+            threads = kernel.signals.thread_group(task)
+            children = [child for one in threads for child in one.children or () if self._matches(child, pid)]
             if not children:
                 raise OSError(errno.ECHILD, f"{task.comm}-{task.pid} has no child to wait for")
             found[:] = [child for child in children if self._is_collectable(child)][:1]

@@ -54,7 +54,7 @@ from lkl_green.kernel.task import (
 from lkl_green.kernel.wait import WaitQueueHead
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from lkl_green.kernel.kernel import Kernel
 
@@ -278,6 +278,11 @@ class Signals:
         self.allowed.pop(task.pid, None)
         self.exit_signals(task)
         self.threads.pop(task, None)
+
+    def thread_group(self, task: Task) -> Iterable[Task]:
+        """The living threads of its process; the task itself if it has no state."""
+        thread = self.threads.get(task)
+        return (task,) if thread is None else thread.process.threads
 
     def heir(self, task: Task) -> Task | None:
         """Another thread of its process, which gets the children of a dying one (Linux: find_alive_thread())."""

@@ -205,6 +205,25 @@ def test_a_signal_for_a_process_whose_leader_has_ended_reaches_the_others(run, l
     assert log == [(SIGUSR1, 1), "thread"]
 
 
+def test_each_thread_waits_for_the_children_of_all(run, log):
+    """Two wait, also for each other's; each child is collected once."""
+
+    def thread(sys):
+        sys.clone(lambda sys: sys.nanosleep(MS) or 2)
+        log.append(sys.wait4()[1])
+
+    def main(sys):
+        sys.clone_thread(thread)
+        sys.clone(lambda sys: sys.nanosleep(2 * MS) or 3)
+        log.append(sys.wait4()[1])
+        sys.nanosleep(5 * MS)
+        with pytest.raises(ChildProcessError):
+            sys.wait4()
+
+    assert run(lambda: run_program(main)) == 0
+    assert sorted(log) == [2, 3]
+
+
 def test_children_stay_with_the_process(run, log):
     """Another thread gets those of one that ends, also when it waits already."""
 
