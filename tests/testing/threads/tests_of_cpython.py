@@ -35,6 +35,7 @@ MODULES = {
     "test.test_queue": "Queue, LifoQueue, PriorityQueue, SimpleQueue",
     "test.test_threading_local": "threading.local",
     "test.test_sched": "sched.scheduler",
+    "test.test_concurrent_futures": "the next six, which up to Python 3.11 are one module",
     "test.test_concurrent_futures.test_thread_pool": "ThreadPoolExecutor",
     "test.test_concurrent_futures.test_as_completed": "as_completed",
     "test.test_concurrent_futures.test_wait": "wait",
@@ -48,6 +49,14 @@ MODULES = {
     "test.test_asyncio.test_taskgroups": "asyncio.TaskGroup",
     "test.test_asyncio.test_threads": "asyncio.to_thread",
 }
+
+
+def is_one_here(module: str) -> bool:
+    """Whether this version has it as one module: the tests of concurrent.futures became a package in 3.12."""
+    if not module.startswith("test.test_concurrent_futures"):
+        return True
+    return (module == "test.test_concurrent_futures") == (sys.version_info < (3, 12))
+
 
 # Tests that are not run: a pattern of their names, and why. The first that fits counts.
 RULES = (
@@ -118,7 +127,7 @@ def run_module(module: str) -> Outcomes:
 def run_all() -> dict[str, Outcomes | None]:
     """All modules; None for one that the interpreter was installed without."""
     found: dict[str, Outcomes | None] = {}
-    for module in MODULES:
+    for module in filter(is_one_here, MODULES):
         try:
             found[module] = run_module(module)
         except ModuleNotFoundError:
@@ -199,8 +208,10 @@ def write_column() -> None:
     header = next(number for number, line in enumerate(lines) if line.startswith("| module |"))
     columns = [cell.strip() for cell in lines[header].split("|")]
     column = columns.index(VERSION)
-    for module, outcomes in run_all().items():
-        cell = "not installed" if outcomes is None else str(outcomes)
+    found = run_all()
+    for module in MODULES:
+        outcomes = found.get(module)
+        cell = str(outcomes) if outcomes else "not installed" if is_one_here(module) else ""
         number = next(number for number, line in enumerate(lines) if line.startswith(f"| `{module}` |"))
         cells = lines[number].split("|")
         cells[column] = f" {cell} "
