@@ -34,7 +34,7 @@ def outcomes() -> dict[str, Any]:
     return in_an_interpreter_of_its_own("--json")
 
 
-@pytest.mark.parametrize("module", filter(is_one_here, MODULES))
+@pytest.mark.parametrize("module", [module for module in MODULES if is_one_here(module)])
 def test_the_interpreters_own_tests_pass(module: str, outcomes: dict[str, Any]) -> None:
     outcome = outcomes[module]
     if outcome is None:
