@@ -194,10 +194,13 @@ class HostFile(File):
 
     def _release(self) -> None:
         poller, self._poller = self._poller, None
-        if poller is not None and not poller.closed:
-            self._kernel.readiness.unwatch(self._fd)
-        if not self._lost:
-            self._give_back()
+        try:
+            # The number of a lost descriptor may be another file's by now, whose watch that is.
+            if poller is not None and not poller.closed and poller.watched.get(self._fd) == self._changed:
+                self._kernel.readiness.unwatch(self._fd)
+        finally:
+            if not self._lost:
+                self._give_back()
 
 
 def host_fd(
@@ -215,6 +218,7 @@ def host_fd(
     Raises:
         OSError: EBADF, there is no such descriptor; EINVAL for other flags.
         TypeError: for something else than a descriptor.
+        NoCurrentKernel: nobody said which kernel, and none runs.
     """
     if flags & ~O_NONBLOCK:
         raise OSError(errno.EINVAL, f"host_fd flags {flags:#o}: only O_NONBLOCK; how it is open, it says itself")
@@ -231,7 +235,11 @@ def host_fd(
         else:
             fd.close()
 
-    return HostFile(number, give_back, mode | flags, kernel, name or f"host fd {number}")
+    try:
+        return HostFile(number, give_back, mode | flags, kernel, name or f"host fd {number}")
+    except BaseException:
+        os.set_blocking(number, blocking)  # it stays the caller's
+        raise
 
 
 def descriptor_of(fd: Any) -> int:

@@ -306,6 +306,7 @@ def host_socket(
     Raises:
         OSError: EBADF for a closed socket, EINVAL for other flags, EMFILE, EAFNOSUPPORT, ...: what the host says.
         TypeError: for something else than a socket or a family.
+        NoCurrentKernel: nobody said which kernel, and none runs.
     """
     if flags & ~SOCK_NONBLOCK:
         raise OSError(errno.EINVAL, f"host_socket flags {flags:#o}: only SOCK_NONBLOCK is known")
@@ -317,10 +318,13 @@ def host_socket(
         raise OSError(errno.EBADF, f"{sock!r} is closed, or was never open")
     else:
         made = sock
+    timeout = made.gettimeout()
     made.setblocking(False)
     try:
         return HostSocket(made, flags, kernel, name or f"host socket {made.fileno()}")
     except BaseException:
-        if made is not sock:
+        if made is sock:
+            made.settimeout(timeout)  # it stays the caller's
+        else:
             made.close()
         raise

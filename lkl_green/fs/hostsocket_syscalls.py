@@ -83,9 +83,10 @@ class SocketSyscalls:
         listener = self._socket(fd)
         self._files.current_files().check_room(1)
         sock, address = listener.accept(flags)
+        number = self._install(sock, flags)
         if peer is not None:
             peer[:] = [address]
-        return self._install(sock, flags)
+        return number
 
     def sys_connect(self, fd: int, address: Any) -> None:
         """Connect, and wait until it is done. EINPROGRESS, ECONNREFUSED, EINTR, EFAULT, EBADF, ENOTSOCK."""

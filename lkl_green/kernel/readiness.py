@@ -50,13 +50,17 @@ class Readiness:
 
         Raises:
             HostMisuse: it is watched already, or this host cannot watch descriptors.
-            OSError: EBADF, or the host gives out.
+            OSError: EBADF, or the host gives out; EBUSY, there is no interrupt number left.
         """
         poller = self._host.poller()
         if not poller.register(fd, callback):
             return None
         if not self._line:
-            line = self._irq.get_free_irq(LINE)
+            try:
+                line = self._irq.get_free_irq(LINE)
+            except OSError:
+                poller.unregister(fd)
+                raise
             self._irq.request_irq(line, self._interrupt, LINE)
             self._line = line
         return poller

@@ -13,9 +13,10 @@ from contextlib import suppress
 import pytest
 
 from lkl_green import lkl_start_kernel
-from lkl_green.errors import HostMisuse
+from lkl_green.errors import HostMisuse, NoCurrentKernel
 from lkl_green.fs.eventpoll import EventPoll
 from lkl_green.fs.hostfd import host_fd
+from lkl_green.fs.hostsocket import host_socket
 from lkl_green.fs.select import do_poll
 from lkl_green.host import poller as poller_module
 from lkl_green.host import services
@@ -518,6 +519,69 @@ def test_a_host_that_gives_out_is_an_error_of_the_one_who_waits(run, pipe, monke
             file.read(1)
 
     run(init)
+
+
+def test_a_lost_descriptor_does_not_take_its_successors_watch_along(run, log):
+    """Somebody closes a descriptor behind the kernel's back, and its number is given to another one."""
+
+    def init():
+        read, write = os.pipe()
+        lost = host_fd(read)
+        waiter = kthread_run(refuse, lost)
+        msleep(1)
+        new_read, new_write = os.pipe()
+        os.dup2(new_read, read)
+        os.close(new_read)
+        successor = host_fd(read)
+        reader = kthread_run(lambda: log.append(successor.read(10)))
+        msleep(1)
+        lost.close()
+        threading.Thread(target=os.write, args=(new_write, b"hello")).start()
+        successor.expect()
+        kthread_stop(reader)
+        kthread_stop(waiter)
+        successor.close()
+        os.close(write)
+        os.close(new_write)
+
+    def refuse(file):
+        with pytest.raises(OSError, match="closed by somebody who did not tell the kernel"):
+            file.read(1)
+
+    run(init)
+    assert log == [b"hello"]
+
+
+def test_without_an_interrupt_number_nobody_can_wait_and_nothing_is_left(run, pipe):
+    read, write = pipe
+
+    def init():
+        irq = current_kernel().irq
+        taken = []
+        with pytest.raises(OSError, match="are taken"):
+            while True:
+                taken.append(irq.get_free_irq("others"))
+        with host_fd(read) as file:
+            with pytest.raises(OSError, match="interrupt numbers are taken"):
+                file.read(1)
+            irq.put_irq(taken.pop(), "others")
+            threading.Thread(target=os.write, args=(write, b"x")).start()
+            return file.read(1)
+
+    assert run(init) == b"x"
+
+
+def test_what_could_not_be_made_a_file_is_the_callers_as_it_was(pipe, pair):
+    """Where no kernel runs there is no file, and nobody will expect that standard input has changed."""
+    with pytest.raises(NoCurrentKernel):
+        host_fd(pipe[0])
+    assert os.get_blocking(pipe[0])
+    pair[0].settimeout(3)
+    with pytest.raises(NoCurrentKernel):
+        host_socket(pair[0])
+    assert pair[0].gettimeout() == 3
+    with pytest.raises(NoCurrentKernel):
+        host_socket(socket.AF_INET)
 
 
 def test_everything_is_counted(boot, pipe):
