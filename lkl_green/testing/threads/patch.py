@@ -29,7 +29,7 @@ from weakref import WeakKeyDictionary
 
 from lkl_green.errors import KernelHalted, ThreadsInstalled
 from lkl_green.kernel.current import running_here
-from lkl_green.testing.threads import clock, condition, escape, local, lowlevel, native, thread
+from lkl_green.testing.threads import clock, condition, escape, local, lowlevel, native, ordinals, thread
 from lkl_green.testing.threads.aio import default_selector
 from lkl_green.testing.threads.lock import Lock, RLock
 from lkl_green.testing.threads.rebind import Rebinder
@@ -167,6 +167,7 @@ class Replacements:
         yield futures_thread, "_global_shutdown_lock", Lock()
         yield futures_thread.ThreadPoolExecutor, "_counter", staticmethod(self._counter("pool", 0))
         yield futures_thread, "_shutdown", futures_thread._shutdown
+        yield from ordinals.table(self._next)
         yield from condition.Methods(self._adopt).table()
         yield from escape.table()
 
