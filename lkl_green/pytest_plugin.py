@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 _MARKER = """\
 schedules(count, *, policy, seed, setup, shrink, threads, jobs, time_budget, max_steps, explore_time, explore_irqs, \
-host_faults): run the test as a kernel thread of lkl_green under many schedules, and fail if it fails in one of them"""
+host_faults, lockdep, verify, watchdog_s): run the test as a kernel thread of lkl_green under many schedules, and \
+fail if it fails in one of them"""
 
 _DEFAULTS = {"schedules": "1000", "seed": "0", "policy": "default", "trace_dir": ".lkl_schedules"}
 _MAX_SEED = 1_000_000_000

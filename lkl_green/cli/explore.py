@@ -76,6 +76,12 @@ def add(commands: Any) -> None:
         help="look for the simplest schedule that fails; the default",
     )
     explore.add_argument(
+        "--verify",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="if none fails, run a few again, to see that a schedule is the same each time; the default",
+    )
+    explore.add_argument(
         "--save", metavar="FILE", type=Path, help="where to write the failing schedule; default below .lkl_schedules"
     )
     explore.add_argument("--json", action="store_true", help="print the report as JSON")
@@ -126,6 +132,7 @@ def _run(test: Callable[[], object], options: argparse.Namespace) -> Report:
             explore_time=options.explore_time,
             threads=options.threads,
             shrink=options.shrink,
+            verify=options.verify,
             name=options.test,
             on_progress=show,
             **limits,

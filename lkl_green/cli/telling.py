@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 def report_for_people(report: Report) -> str:
     """The outcome, and the first failure with how to see it again. No times: the same call prints the same."""
     why = f" ({report.reason})" if report.reason not in ("", report.outcome.value) else ""
-    schedules = f"{report.schedules} schedule{'s'[: report.schedules != 1]}"
-    lines = [f"{report.test}: {report.outcome.value}{why}: {schedules}, policy {report.policy}, seed {report.seed}"]
+    how = f"{report.counted()}, policy {report.policy}, seed {report.seed}"
+    lines = [f"{report.test}: {report.outcome.value}{why}: {how}"]
     lines += [f"warning: {warning}" for warning in report.warnings]
     if report.failure is not None:
         lines += ["", report.failure.text()]
@@ -38,6 +38,7 @@ def report_as_json(report: Report, path: Path | None) -> str:
         "policy": report.policy,
         "seed": report.seed,
         "schedules": report.schedules,
+        "replayed": report.replayed,
         "steps": report.steps,
         "elapsed_s": round(report.elapsed_s, 6),
         "failure": None if report.failure is None else _failure(report.failure),

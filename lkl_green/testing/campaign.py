@@ -9,13 +9,12 @@ it was found.
 from __future__ import annotations
 
 import copy
-import re
-import traceback
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lkl_green.testing.detect.divergence import NO_STEP_DIFFERS, first_divergence
+from lkl_green.testing.detect.divergence import NO_STEP_DIFFERS, first_divergence, not_deterministic
+from lkl_green.testing.detect.ending import describe, ending
 from lkl_green.testing.policies import make_policy
 from lkl_green.testing.policies.replay import Replay, Trail
 from lkl_green.testing.recording import Recording
@@ -24,6 +23,7 @@ from lkl_green.testing.run import Run, Verdict
 from lkl_green.testing.schedule import Schedule
 from lkl_green.testing.source import traceback_of
 from lkl_green.testing.testbed import Testbed
+from lkl_green.testing.verify import Sample, sample_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,12 +35,8 @@ if TYPE_CHECKING:
 # A policy that learns begins anew whenever a schedule's number is a multiple of this.
 CHUNK = 64
 
-_ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{5,}\b")
-
-_ADDRESS = re.compile(r"\b0x[0-9a-fA-F]+")
-
 # The numbers of the schedules that are recorded as they are run; to record one takes as long as running some dozen.
-_INSPECTED = frozenset({0, 1, 7, 63, 511, 4095})
+INSPECTED = frozenset({0, 1, 7, 63, 511, 4095})
 
 
 def test_name(test: Callable[[], object]) -> str:
@@ -78,6 +74,7 @@ class Chunk:
         warnings: what the schedules that were recorded show though they passed.
         exhausted: whether the policy had no more; what it says to that is `bound`.
         cut_off: why it ended early; "" if it did not.
+        samples: schedules that passed, to be run again at the end of the campaign.
     """
 
     first: int
@@ -90,6 +87,7 @@ class Chunk:
     exhausted: bool = False
     bound: str = ""
     cut_off: str = ""
+    samples: list[Sample] = field(default_factory=list)
 
 
 class Campaign:
@@ -126,6 +124,7 @@ class Campaign:
         self._inspects = bed_options.pop("lockdep", False)
         self.testbed = Testbed(**bed_options)
         self.warnings: dict[str, None] = {}
+        self._samples: list[Sample] = []
         self._threads = ExitStack()
         if threads:
             from lkl_green.testing.threads.campaign import green_schedules
@@ -146,10 +145,12 @@ class Campaign:
             self.policy = copy.deepcopy(self._untaught)
         if not self.policy.begin(self.seed, number):
             return None
-        if self._inspects and number in _INSPECTED:
+        if self._inspects and number in INSPECTED:
             recording = Recording(self.policy, trace_capacity=0)
             run = self.testbed.run(self.test, recording)
             self.warnings.update(dict.fromkeys(recording.warnings))
+            if run.passed:
+                self._samples.append(sample_of(number, run, self.policy.maker, recording))
             return run
         return self.testbed.run(self.test, self.policy)
 
@@ -171,6 +172,8 @@ class Campaign:
         """
         chunk = Chunk(first, count)
         self.warnings.clear()
+        self._samples.clear()
+        last: Run | None = None
         for number in range(first, first + count):
             if advance is not None and not advance(number - first):
                 chunk.cut_off = "the time budget was used up"
@@ -178,6 +181,7 @@ class Campaign:
             run = self.run(number)
             if run is None:
                 break
+            last = run
             chunk.schedules += 1
             chunk.steps += run.steps
             if not run.passed:
@@ -186,11 +190,17 @@ class Campaign:
                     break
             elif chunk.passed is None:
                 chunk.passed = Found(number, run.trail, ending(run), self.policy.maker)
+        self._sample_last(first + chunk.schedules - 1, last)
+        chunk.samples = self._samples.copy()
         chunk.warnings = list(self.warnings)
         if not chunk.cut_off:
             chunk.cut_off = self.policy.left_out
             chunk.exhausted, chunk.bound = bool(self.policy.verdict), self.policy.verdict
         return chunk
+
+    def _sample_last(self, number: int, run: Run | None) -> None:
+        if run is not None and run.passed and (not self._samples or self._samples[-1].number != number):
+            self._samples.append(sample_of(number, run, self.policy.maker))
 
     def examine(self, found: Found, passed: Found | None = None) -> Failure:
         """Run a failing schedule again, twice, writing it down; what failed, or that it does not fail again.
@@ -216,7 +226,7 @@ class Campaign:
         """A schedule does not end as it did: say so, and where two runs of it part."""
         others = (*others, self.record(Trail(found.trail))[1])
         parts = (first_divergence(recording.steps, other.steps) for other in others)
-        _not_deterministic(again, found.ending, next(filter(None, parts), NO_STEP_DIFFERS))
+        not_deterministic(again, found.ending, next(filter(None, parts), NO_STEP_DIFFERS))
         return self.failure(again, recording, found.number, found.policy)
 
     def record(self, policy: Policy) -> tuple[Run, Recording]:
@@ -247,31 +257,3 @@ class Campaign:
         """Give the kernel back, and put back what was replaced."""
         self.testbed.close()
         self._threads.close()
-
-
-def ending(run: Run) -> str:
-    """How a run ended, for comparison and for people."""
-    if run.verdict is Verdict.HUNG:
-        return "hung"  # at which line it was interrupted is chance
-    return f"{run.verdict.value} {unaddressed(describe(run.error))}".strip()
-
-
-def unaddressed(text: str) -> str:
-    """Without the addresses of objects, which differ from run to run and mean nothing."""
-    return _ADDRESS.sub("0x...", text)
-
-
-def describe(error: BaseException | None) -> str:
-    """An exception in a line or a few; "" for none. Addresses are left out: they differ in runs that are the same."""
-    return "" if error is None else _ADDRESS.sub("0x...", "".join(traceback.format_exception_only(error)).strip())
-
-
-def _not_deterministic(run: Run, once: str, divergence: str) -> None:
-    again = ending(run)
-    detail = f"\n{run.detail}" if run.detail else ""
-    run.verdict = Verdict.NONDETERMINISTIC
-    run.detail = (
-        f"the same schedule ended once with {once!r} and once with {again!r}\n{divergence}{detail}\nSomething that is "
-        "no scheduling decision differs from run to run: state that the test keeps, the real clock, random numbers "
-        "that are not from lkl_green.testing, the order of a set"
-    )

@@ -6,7 +6,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from lkl_green.errors import ScheduleFileError
-from lkl_green.testing.campaign import Campaign, Chunk, test_name
+from lkl_green.testing.campaign import INSPECTED, Campaign, Chunk, test_name
 from lkl_green.testing.plain import check_plain
 from lkl_green.testing.policies import make_policy
 from lkl_green.testing.policies.replay import Replay
@@ -14,6 +14,8 @@ from lkl_green.testing.progress import Meter
 from lkl_green.testing.report import Failure, Outcome, Report
 from lkl_green.testing.run import Verdict
 from lkl_green.testing.testbed import DEFAULT_MAX_STEPS
+from lkl_green.testing.verify import verify as run_again
+from lkl_green.testing.verify import warm_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -45,6 +47,7 @@ def explore(
     host_faults: bool = False,
     threads: bool = False,
     lockdep: bool = True,
+    verify: bool = True,
     watchdog_s: float | None = DEFAULT_WATCHDOG_S,
     name: str = "",
 ) -> Report:
@@ -72,6 +75,8 @@ def explore(
         threads: run `threading`, `queue`, thread pools and `time` of the test as kernel threads in virtual time.
         lockdep: record a few schedules as they are run, to warn of locks that are taken in contradicting orders or left
             held, though nothing failed of it.
+        verify: at the end of a campaign that found nothing, run two to ten of its schedules again. One that goes
+            another way is a failure: the test is not deterministic, or keeps state between schedules.
         watchdog_s: a schedule fails if a task of it runs for so long without a scheduling point; None: it may.
         name: what reports call the test.
 
@@ -106,11 +111,16 @@ def explore(
         with closing(run_chunks(plan, schedules, meter, jobs, executor)) as arriving:
             chunks = _until_it_ends(arriving, stop_on_failure)
     with Campaign(test, policy, seed, options, name) as campaign:
+        here = chunks is None
         if chunks is None:
             advance = meter.advance if meter.watches else None
             chunks = [campaign.run_chunk(0, schedules, stop_on_failure=stop_on_failure, advance=advance)]
         report.elapsed_s = meter.elapsed_s()
         _merge(chunks, campaign, report)
+        if verify and not report.failures and (chunks[-1].exhausted or report.schedules == schedules):
+            if not here:
+                warm_up(campaign, chunks[0].samples)
+            _verify(chunks, campaign, report, meter)
     if shrink and report.failures:
         from lkl_green.testing.shrink import shrink as simplest
 
@@ -151,6 +161,16 @@ def _merge(chunks: list[Chunk], campaign: Campaign, report: Report) -> None:
         report.outcome, report.reason = Outcome.INCOMPLETE, cut_off
     elif chunks[-1].exhausted:
         report.outcome, report.reason = Outcome.EXHAUSTED, chunks[-1].bound
+
+
+def _verify(chunks: list[Chunk], campaign: Campaign, report: Report, meter: Meter) -> None:
+    """Run some schedules again; if they are not what they were, nothing may be said."""
+    samples = [sample for chunk in chunks for sample in chunk.samples if sample.number in INSPECTED]
+    if chunks[-1].samples and chunks[-1].samples[-1] not in samples:
+        samples.append(chunks[-1].samples[-1])
+    report.replayed, failure = run_again(campaign, samples, report.schedules, lambda: meter.left_s() != 0)
+    if failure is not None:
+        report.outcome, report.reason, report.failures = Outcome.FAILED, "", [failure]
 
 
 def replay(test: Callable[[], object], schedule: Schedule) -> Failure | None:

@@ -123,6 +123,7 @@ class Report:
         reason: why it ended there: "exhausted within 2 preemptions", "the time budget of 10 s was used up".
         policy, seed: how schedules were made.
         schedules: how many were run.
+        replayed: how many of them were run once more, to see whether they are what they were.
         steps: operations in all of them.
         failures: at most one, unless the exploration was told to go on.
         elapsed_s: wall-clock time.
@@ -135,6 +136,7 @@ class Report:
     outcome: Outcome = Outcome.PASSED
     reason: str = ""
     schedules: int = 0
+    replayed: int = 0
     steps: int = 0
     failures: list[Failure] = field(default_factory=list)
     elapsed_s: float = 0.0
@@ -155,6 +157,11 @@ class Report:
         if not self.passed:
             raise ScheduleFailed(self.text(), self)
 
+    def counted(self) -> str:
+        """How many schedules were run, and how many of them again."""
+        again = f", {self.replayed} replayed" if self.replayed else ""
+        return f"{self.schedules} schedule{'s'[: self.schedules != 1]}{again}"
+
     def text(self, width: int = 100) -> str:
         """For people.
 
@@ -163,7 +170,7 @@ class Report:
         """
         rate = f", {self.schedules / self.elapsed_s:.0f}/s" if self.elapsed_s > 0 else ""
         why = f" ({self.reason})" if self.reason else ""
-        how = f"{self.schedules} schedules{rate}, policy {self.policy}, seed {self.seed}"
+        how = f"{self.counted()}{rate}, policy {self.policy}, seed {self.seed}"
         lines = [f"{self.test}: {self.outcome.value}{why}: {how}"]
         lines += [f"warning: {warning}" for warning in self.warnings]
         for failure in self.failures:

@@ -23,6 +23,7 @@ class Verdict(enum.Enum):
     HUNG = "hung"  # a task ran on and on without a scheduling point
     ESCAPED = "escaped"  # the real clock, a real thread, a real socket
     NONDETERMINISTIC = "not deterministic"  # two runs of one schedule differ
+    KEPT_STATE = "state kept between schedules"  # a schedule goes another way because others were run before it
     MISMATCH = "schedule does not fit"  # a recorded schedule asks for what this program does not do
 
 

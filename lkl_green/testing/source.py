@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 PACKAGE = join(dirname(dirname(__file__)), "")
+_LIBRARY = join(dirname(threading.__file__), "")
 
 # What stands between a program and the primitives it uses. A line of these says less than the line that called it.
 _BETWEEN = (threading.__file__, queue.__file__, concurrent.futures.thread.__file__)
@@ -33,6 +34,11 @@ class Where(NamedTuple):
     def text(self) -> str:
         """What stands there, without indentation; "" if the file cannot be read."""
         return linecache.getline(self.filename, self.line).strip()
+
+    @property
+    def in_standard_library(self) -> bool:
+        """Whether it is of Python itself."""
+        return self.filename.startswith(_LIBRARY) and "site-packages" not in self.filename
 
     def __str__(self) -> str:
         return f"{basename(self.filename)}:{self.line}"

@@ -141,7 +141,7 @@ def test_the_same_call_prints_the_same(call: Call) -> None:
 
 def test_all_schedules_pass(call: Call) -> None:
     passed = call("explore", "bank.py::test_fine", "--schedules", "30")
-    assert passed == Outcome(0, "bank.py::test_fine: passed: 30 schedules, policy default, seed 0\n", "")
+    assert passed == Outcome(0, "bank.py::test_fine: passed: 30 schedules, 2 replayed, policy default, seed 0\n", "")
     assert not Path(".lkl_schedules").exists()
 
 
@@ -264,6 +264,6 @@ def test_progress_is_shown_on_a_terminal(tmp_path: Path) -> None:
     with subprocess.Popen(argv, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=theirs) as process:
         os.close(theirs)
         printed, _ = process.communicate(timeout=TIMEOUT_S)
-    assert printed == b"bank.py::test_slow: passed: 8 schedules, policy default, seed 0\n"
+    assert printed == b"bank.py::test_slow: passed: 8 schedules, 2 replayed, policy default, seed 0\n"
     assert b" of 8 schedules, " in os.read(ours, 10_000)
     os.close(ours)

@@ -16,7 +16,7 @@ from lkl_green.testing import Report, explore, random, schedules
 def test_the_body_runs_once_in_each_schedule_with_the_same_arguments() -> None:
     calls: list[Any] = []
 
-    @schedules(5)
+    @schedules(5, verify=False)
     def test(box: list[int], *, word: str = "a") -> None:
         calls.append((box, word))
 
@@ -70,7 +70,7 @@ def test_setup_runs_in_each_schedule_and_makes_arguments() -> None:
         box.clear()
         return {"fresh": []}
 
-    @schedules(3, setup=setup)
+    @schedules(3, setup=setup, verify=False)
     def test(box: list[int], fresh: list[int] | None = None) -> None:
         assert fresh is not None
         box.append(1)
@@ -157,7 +157,7 @@ def test_methods_of_classes() -> None:
     class TestThings:
         ran = 0
 
-        @schedules(4)
+        @schedules(4, verify=False)
         def test_it(self, step: int) -> None:
             self.ran += step
 

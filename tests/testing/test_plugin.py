@@ -306,11 +306,12 @@ TELL = """
 @pytest.mark.parametrize(
     ("marker", "ini", "args", "runs"),
     [
-        ("", "", [], 1000),
-        ("", "lkl_schedules = 7", [], 7),
-        ("20", "lkl_schedules = 7", [], 20),
-        ("count=20", "", [], 20),
-        ("20", "lkl_schedules = 7", ["--lkl-schedules=30"], 30),
+        ("verify=False", "", [], 1000),
+        ("verify=False", "lkl_schedules = 7", [], 7),
+        ("20, verify=False", "lkl_schedules = 7", [], 20),
+        ("count=20, verify=False", "", [], 20),
+        ("20, verify=False", "lkl_schedules = 7", ["--lkl-schedules=30"], 30),
+        ("20", "", [], 22),  # two are run again
     ],
 )
 def test_command_line_before_marker_before_configuration(

@@ -1,8 +1,12 @@
-"""Nondeterminism: where two runs of one schedule part."""
+"""Nondeterminism: where two runs of one schedule part, and what that says of the test."""
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from typing import TYPE_CHECKING
+
+from lkl_green.testing.detect.ending import ending
+from lkl_green.testing.run import Run, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,17 +22,69 @@ NO_STEP_DIFFERS = (
 
 def first_divergence(once: Sequence[Step], again: Sequence[Step]) -> str:
     """The first step that differs between two recordings, in words; "" if none does."""
-    for number, (one, other) in enumerate(zip(once, again, strict=False)):
-        if _key(one) != _key(other):
-            return f"the runs part at step {number + 1}: once {_told(one)}, and again {_told(other)}"
-    shorter, longer = sorted((once, again), key=len)
-    if len(longer) > len(shorter):
-        return f"one run ends after {len(shorter)} steps, the other goes on with {_told(longer[len(shorter)])}"
-    return ""
+    parting = parting_steps(once, again)
+    if not parting:
+        return ""
+    one, other = parting
+    if one is not None and other is not None:
+        number = next(number for number, step in enumerate(once) if step is one)
+        return f"the runs part at step {number + 1}: once {_told(one)}, and again {_told(other)}"
+    goes_on = one or other
+    assert goes_on is not None
+    return f"one run ends after {min(len(once), len(again))} steps, the other goes on with {_told(goes_on)}"
+
+
+def parting_steps(once: Sequence[Step], again: Sequence[Step]) -> tuple[Step | None, Step | None] | tuple[()]:
+    """The first steps that differ, None for the end of a run; () if the runs are the same."""
+    for one, other in zip_longest(once, again):
+        if one is None or other is None or _key(one) != _key(other):
+            return one, other
+    return ()
+
+
+def not_deterministic(run: Run, once: str, difference: str) -> None:
+    """Two runs of one schedule differ, and nobody knows why.
+
+    Args:
+        run: the later one; it gets the verdict.
+        once: how the earlier one ended.
+        difference: where they part.
+    """
+    again = ending(run)
+    detail = f"\n{run.detail}" if run.detail else ""
+    how = f"once with {once!r} and once with {again!r}" if again != once else f"with {once!r} in another way each time"
+    run.verdict = Verdict.NONDETERMINISTIC
+    run.detail = (
+        f"the same schedule ended {how}\n{difference}{detail}\nSomething that is no scheduling decision differs from "
+        "run to run: state that the test keeps, the real clock, random numbers that are not from lkl_green.testing, "
+        "the order of a set"
+    )
+
+
+def kept_state(run: Run, number: int, difference: str) -> None:
+    """A schedule is another one than it was earlier in its campaign, and stays so.
+
+    Args:
+        run: the later one; it gets the verdict.
+        number: of the schedule.
+        difference: where the two part.
+    """
+    detail = f"\n{run.detail}" if run.detail else ""
+    how = "" if run.passed else f", and ends with {ending(run)!r}"
+    run.verdict = Verdict.KEPT_STATE
+    run.detail = (
+        f"schedule {number} passed, and goes another way after the others{how}\n{difference}{detail}\nIt stays the "
+        "same now, so that something outlasts a schedule and changes what later ones do: an attribute of a module or "
+        "a class, a cache, an object that is made once, in a fixture or outside the test. What it was before was "
+        "tested in the first schedules only. Make it anew in each schedule, in the test or in setup=; or, if it is "
+        "there to last, make it before the campaign begins, so that no schedule changes it"
+    )
 
 
 def _key(step: Step) -> tuple[object, ...]:
-    return step.actor, step.op, step.obj, step.where
+    """Without the directory, which differs where another machine ran one of the two."""
+    where = step.where
+    return step.actor, step.op, step.obj, where and (where.line, where.function)
 
 
 def _told(step: Step) -> str:

@@ -21,7 +21,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from lkl_green.testing.campaign import Campaign, describe, unaddressed
+from lkl_green.testing.campaign import Campaign
+from lkl_green.testing.detect.ending import describe, unaddressed
 from lkl_green.testing.policies.replay import Replay, Trail
 from lkl_green.testing.run import Verdict
 from lkl_green.testing.shrink.contrast import contrast
@@ -39,7 +40,7 @@ DEFAULT_BUDGET_S = 1.5
 DEFAULT_MAX_RUNS = 20_000
 
 # Verdicts that are not about one schedule, or that take too long to be met again and again.
-_NOT_SHRUNK = (Verdict.NONDETERMINISTIC, Verdict.MISMATCH, Verdict.HUNG)
+_NOT_SHRUNK = (Verdict.NONDETERMINISTIC, Verdict.KEPT_STATE, Verdict.MISMATCH, Verdict.HUNG)
 
 # A candidate that has done so many times the steps of the best schedule, and these, has lost its way.
 _STEPS_FACTOR = 4
