@@ -145,6 +145,7 @@ class RunLoop:
         return self._enter_and_run(_BUDGET)
 
     def _enter_and_run(self, early: RunReason) -> RunStatus:
+        """Make the caller swapper's context, and this kernel the one whose code runs on this OS thread, for a while."""
         kernel = self._kernel
         outer, running_here.kernel = running_here.kernel, kernel
         self.running = True
