@@ -81,10 +81,13 @@ def later(fn, *args):
 def test_a_kernel_thread_sleeps_until_the_host_sends(run, pipe, log):
     read, write = pipe
 
+    def other():
+        log.append("others run")
+        later(os.write, write, b"hello")
+
     def init():
         with host_fd(read) as file:
-            kthread_run(lambda: log.append("others run"), name="other")
-            later(os.write, write, b"hello")
+            kthread_run(other, name="other")
             log.append(file.read(100))
             later(os.close, write)
             log.append(file.read(100))
