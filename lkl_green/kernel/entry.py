@@ -8,7 +8,7 @@ the interrupted call as a longjmp() would.
 
 *Several signals at once.* Each gets its frame before any handler runs, lowest number first; the last one set up is on
 top and runs first, as in Linux. While a handler runs, its signal is blocked, and what its action says; the mask before
-comes back when it returns or is left by an exception.
+comes back when it returns or is left by an exception, but not when it executes another program.
 
 *The interrupted call* fails with EINTR, or is started again: if the first of the handlers has SA_RESTART and the call
 is one that can be (`RESTARTABLE`). Calls that sleep for a time or for descriptors are never started again.
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lkl_green.errors import TaskExit
+from lkl_green.errors import ExecImage, TaskExit
 from lkl_green.kernel.signum import (
     IGNORED_BY_DEFAULT,
     SA_NODEFER,
@@ -135,6 +135,8 @@ def _run(kernel: Kernel, task: Task, sys: Any, frames: list[tuple[SigAction, int
             kernel.signals.set_blocked(task, before)
             if task.signals:
                 exit_to_user_mode(kernel, task, sys)
+    except ExecImage:
+        raise
     except BaseException:
         if not task.exit_state:
             kernel.signals.set_blocked(task, outermost)

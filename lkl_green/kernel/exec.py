@@ -141,7 +141,7 @@ class Exec:
                 continue
             except Exception as error:
                 # Init's end is the kernel's, and a bug of the kernel is not its caller's fault: both are oopses.
-                if task is self._kernel.init_task or isinstance(error, KernelBug):
+                if task.tgid == self._kernel.init_task.tgid or isinstance(error, KernelBug):
                     raise
                 return self._kernel.signals.do_group_exit(task, self._kernel.faults.user_fault(task, error))
             code = 0 if code is None else int(code)

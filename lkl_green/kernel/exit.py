@@ -66,8 +66,9 @@ class Exits:
             kernel.fs.exit_files(task)
         if task.vfork_done is not None:
             kernel.exec.mm_release(task)
+        ended: Task | None = task
         if kernel.signals.known:
-            self._exit_thread(task)
+            ended = self._exit_thread(task)
         else:
             if task.children:
                 self._forget_children(task)
@@ -75,23 +76,25 @@ class Exits:
                 self._notify_parent(task)
             else:
                 self.release_task(task)
-        if task is kernel.init_task:
-            kernel.init.exited(task.exit_code)
+        if ended is kernel.init_task:
+            kernel.init.exited(ended.exit_code)
         return sched.task_dead(task)
 
-    def _exit_thread(self, task: Task) -> None:
-        """The end of what may be a thread of a process with several."""
+    def _exit_thread(self, task: Task) -> Task | None:
+        """The end of what may be a thread of several; the leader if it was the last, the task itself, or None."""
         signals = self._kernel.signals
         signals.exit_signals(task)
         if task.children:
             self._forget_children(task)
-        if signals.delays(task) and not self._kernel.halting and task is not self._kernel.init_task:
+        if signals.delays(task) and not self._kernel.halting:
             task.exit_state = EXIT_ZOMBIE
-            return
+            return None
         leader = signals.leader(task)
         self._exit_notify(task)
         if leader is not task and leader.exit_state == EXIT_ZOMBIE and not signals.delays(leader):
             self._exit_notify(leader)
+            return leader
+        return task
 
     def _exit_notify(self, task: Task) -> None:
         if task.exit_signal:
@@ -145,7 +148,11 @@ class Exits:
         if heir is not None:
             self._bequeath(task, heir)
             return
-        init = kernel.init_task if kernel.init_task is not task else kernel.sched.swapper
+        init = kernel.init_task
+        if init is task:
+            init = kernel.sched.swapper
+        elif init.exit_state:
+            init = kernel.signals.heir(init) or init
         children, task.children = task.children or {}, None
         if init.children is None:
             init.children = {}
@@ -186,6 +193,8 @@ class Exits:
             parent.children = {}
         parent.children[task] = None
         kernel.pids.tasks[task.pid] = task
+        if kernel.init_task is leader:
+            kernel.init_task = task
         kernel.signals.of(task).process.leader = task
 
     def release_task(self, task: Task) -> None:

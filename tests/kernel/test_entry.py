@@ -149,6 +149,22 @@ def test_a_handler_may_be_the_end_of_its_program(run, log, end, code):
     assert log == []
 
 
+def test_a_program_that_a_handler_executes_begins_with_the_handlers_mask(run, log):
+    """As in Linux, where the mask is what every new program inherits."""
+
+    def main(sys):
+        sys.sigaction(SIGUSR1, lambda sys, sig: sys.execve("/bin/other"), mask={SIGHUP})
+        sys.kill(sys.getpid(), SIGUSR1)
+
+    def init():
+        other = current_kernel().register_program
+        other("/bin/other", lambda sys, argv, envp: log.append(sys.sigprocmask(SIG_BLOCK)))
+        return run_program(main)
+
+    assert run(init) == 0
+    assert log == [{SIGUSR1, SIGHUP}]
+
+
 def test_an_exception_of_a_handler_comes_out_of_the_interrupted_call_and_the_mask_comes_back(run, log):
     class Alarm(Exception):
         pass

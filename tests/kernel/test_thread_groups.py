@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from programs import run_program, start
 
-from lkl_green import lkl_start_kernel
+from lkl_green import KernelPanic, lkl_start_kernel
 from lkl_green.compare.parity import CONFIGURATIONS, Configuration
 from lkl_green.kernel.signum import (
     SIG_BLOCK,
@@ -23,7 +23,7 @@ from lkl_green.kernel.signum import (
     TermSignal,
 )
 from lkl_green.kernel.unistd import WNOHANG
-from lkl_green.linux import Completion, current, current_kernel, do_exit, kernel_wait4, msleep, send_sig
+from lkl_green.linux import Completion, current, current_kernel, do_exit, kernel_execve, kernel_wait4, msleep, send_sig
 
 MS = 1_000_000
 LONG = 1000 * MS
@@ -275,6 +275,76 @@ def test_a_pid_is_not_given_again_while_threads_of_its_process_live(run):
         return pid, alive, pid in new, pids()
 
     assert run(init) == (4, True, False, [1, 2, 3])
+
+
+# -- init as a process of several threads
+
+
+def as_init(main):
+    """Pid 1 becomes the program."""
+
+    def init():
+        current_kernel().register_program("/sbin/init", lambda sys, argv, envp: main(sys))
+        return kernel_execve("/sbin/init")
+
+    return init
+
+
+def test_the_kernel_runs_until_inits_last_thread_has_ended(run, log):
+    """Orphans are collected by the thread that is left."""
+
+    def orphan(sys):
+        sys.nanosleep(2 * MS)
+        return 5
+
+    def thread(sys):
+        sys.nanosleep(MS)
+        sys.clone(lambda sys: sys.clone(orphan) * 0)
+        log.extend(sorted([sys.wait4()[1], sys.wait4()[1]]))
+        log.append(sys.getpid())
+
+    def main(sys):
+        sys.clone_thread(thread)
+        sys.exit_thread(3)
+
+    assert run(as_init(main)) == 3
+    assert log == [0, 5, 1]
+
+
+def test_a_thread_of_init_may_execute_the_next_init(run, log):
+    def second(sys, argv, envp):
+        log.append((sys.getpid(), sys.gettid(), current() is current_kernel().init_task))
+        sys.clone(lambda sys: sys.clone(lambda sys: 6) * 0 + 5)
+        log.append(sorted([sys.wait4()[1], sys.wait4()[1]]))
+        return 7
+
+    def main(sys):
+        current_kernel().register_program("/sbin/next", second)
+        sys.clone_thread(lambda sys: sys.execve("/sbin/next"))
+        sys.nanosleep(LONG)
+
+    assert run(as_init(main)) == 7
+    assert log == [(1, 1, True), [5, 6]]
+
+
+def test_any_thread_of_init_ends_the_kernel(run, log):
+    def main(sys):
+        sys.clone_thread(lambda sys: sys.exit(8))
+        sleeping(log)(sys, "leader")
+
+    assert run(as_init(main)) == 8
+
+
+def test_an_exception_in_a_thread_of_init_is_an_oops(run):
+    def thread(sys):
+        raise ValueError("on purpose")
+
+    def main(sys):
+        sys.clone_thread(thread)
+        sys.nanosleep(LONG)
+
+    with pytest.raises(KernelPanic, match="ValueError"):
+        run(as_init(main))
 
 
 # -- signals for one of several
