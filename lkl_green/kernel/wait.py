@@ -22,6 +22,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
+from lkl_green.errors import TaskUnwind
 from lkl_green.kernel.current import current_kernel
 from lkl_green.kernel.task import (
     SOFTIRQ_OFFSET,
@@ -177,6 +178,10 @@ class WaitQueueHead:
                     sched.schedule()
                 else:
                     timeout_ns = kernel.timers.schedule_timeout(timeout_ns)
+        except TaskUnwind:
+            if exclusive and task not in self._exclusive:
+                self.do_wake_up()  # what it was woken for, and is taken down before it sees, is somebody else's
+            raise
         finally:
             self.finish_wait()
 

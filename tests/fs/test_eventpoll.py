@@ -405,6 +405,20 @@ def test_wrong_operations(run):
 # -- epolls in epolls
 
 
+def test_a_waiter_that_is_taken_down_when_it_has_been_woken_leaves_the_event_to_the_next(run, log):
+    def init():
+        epoll, event = EventPoll(), EventFd()
+        add(epoll, event, EPOLLIN)
+        first, _ = (kthread_run(lambda n=n: log.append((n, len(epoll.wait())))) for n in (1, 2))
+        msleep(1)
+        event.signal()
+        current_kernel().exits.take_down(first)
+        msleep(1)
+
+    run(init)
+    assert log == [(2, 1)]
+
+
 def test_an_epoll_in_an_epoll(run, log):
     def init():
         inner, outer, event = EventPoll(), EventPoll(), EventFd()

@@ -244,6 +244,23 @@ def test_a_killed_writer_tells_what_it_wrote_or_is_interrupted(run, log):
     assert log == ["writing"]
 
 
+def test_a_reader_that_is_taken_down_when_it_has_been_woken_leaves_the_data_to_the_next(run, log):
+    """As a cancelled task of an event loop is, whose thread reads for it."""
+
+    def init():
+        r, w = pipe()
+        first, _ = (kthread_run(lambda n=n: log.append((n, kernel_read(r, 10)))) for n in (1, 2))
+        msleep(1)
+        kernel_write(w, b"x")
+        current_kernel().exits.take_down(first)
+        msleep(1)
+        r.close()
+        w.close()
+
+    run(init)
+    assert log == [(2, b"x")]
+
+
 def test_an_interrupt_handler_writes(run, log):
     def init():
         r, w = pipe(O_NONBLOCK)
