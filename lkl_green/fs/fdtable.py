@@ -10,6 +10,7 @@ A task has no table until it needs one: most tasks never open anything, and birt
 from __future__ import annotations
 
 import errno
+from contextlib import suppress
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING
 
@@ -83,24 +84,32 @@ class FilesStruct:
                 number += 1
             if number >= self.limit:
                 raise OSError(errno.EMFILE, f"no free descriptor from {at_least}; the limit is {self.limit}")
+            file.get()
             self._claim(number)
         else:
+            self.check_room(1)
+            file.get()  # before a number is taken: it may have been closed behind the table's back
             number = self._lowest()
-        return self._put(number, file.get(), cloexec)
+        return self._put(number, file, cloexec)
 
     def dup_to(self, fd: int, number: int, cloexec: bool = False) -> int:
-        """The same file as `number`, whatever that was (dup3()). Raises OSError: EBADF, EINVAL for equal ones."""
+        """The same file as `number`, whatever that was (dup3()). Raises OSError: EBADF, EINVAL for equal ones.
+
+        An error in closing what it was is nobody's to see, as in Linux.
+        """
         file = self.fget(fd)
         if fd == number:
             raise OSError(errno.EINVAL, f"descriptor {fd} onto itself")
         if not 0 <= number < self.limit:
             raise OSError(errno.EBADF, f"no descriptor can be {number}; the limit is {self.limit}")
+        file.get()
         old = self._files.pop(number, None)
         if old is None:
             self._claim(number)
-        self._put(number, file.get(), cloexec)
+        self._put(number, file, cloexec)
         if old is not None:
-            old.close()
+            with suppress(OSError):
+                old.close()
         return number
 
     def _lowest(self) -> int:
@@ -143,11 +152,6 @@ class FilesStruct:
         self.close_on_exec.discard(fd)
         heappush(self._free, fd)
         file.close()
-
-    def do_close_on_exec(self) -> None:
-        """Close the marked ones, in order."""
-        for fd in sorted(self.close_on_exec):
-            self.close(fd)
 
     def copy(self) -> FilesStruct:
         """The same numbers for the same files, for a child (dup_fd())."""

@@ -74,11 +74,11 @@ class FileTable:
                 self._close(files, fd, task)
 
     def _close(self, files: FilesStruct, fd: int, task: Task) -> None:
-        """Close for somebody who has no frames any more in which an error could be raised."""
+        """Close for somebody to whom no error can be returned any more: it exits, or executes a program."""
         try:
             files.close(fd)
         except Exception as error:
-            self._kernel.printk.err(f"{task.comm}-{task.pid} exits, closing descriptor {fd}: {error}")
+            self._kernel.printk.err(f"{task.comm}-{task.pid}: descriptor {fd} is closed with an error: {error}")
 
     def do_close_on_exec(self, task: Task) -> None:
         """A program gets a table of its own, without what is marked."""
@@ -86,7 +86,8 @@ class FileTable:
         if files.count > 1:
             files.count -= 1
             files = task.files = files.copy()
-        files.do_close_on_exec()
+        for fd in sorted(files.close_on_exec):
+            self._close(files, fd, task)
 
     def shutdown(self) -> None:
         """The kernel has halted: release what is still open, oldest first. One that fails does not keep the others."""

@@ -307,6 +307,46 @@ def test_a_file_that_cannot_be_released_does_not_keep_a_task_from_dying(run):
     assert run(init) == (7, 0)
 
 
+def test_a_file_that_cannot_be_released_is_replaced_and_left_all_the_same(run, log):
+    """dup2() onto it, and an exec that closes it: neither fails half way."""
+
+    class Stuck(File):
+        def _release(self) -> None:
+            raise OSError(errno.EIO, "the device is gone")
+
+    def init():
+        def main(sys):
+            event = sys.eventfd()
+            assert sys.dup2(event, fd_install(Stuck())) == 1
+            sys.fcntl(fd_install(Stuck()), F_SETFD, FD_CLOEXEC)
+            sys.eventfd(0, O_CLOEXEC)
+            sys.execve("/bin/other")
+
+        def other(sys, argv, envp):
+            log.extend(current().files)
+            return 7
+
+        current_kernel().register_program("/bin/other", other)
+        code = run_program(main)
+        assert "descriptor 2 is closed with an error" in current_kernel().printk.text()
+        return code, nr_files()
+
+    assert run(init) == (7, 0)
+    assert log == [0, 1]
+
+
+def test_a_file_that_was_closed_behind_the_table_takes_no_number(run):
+    def init():
+        files = FilesStruct()
+        file = File()
+        assert files.fd_install(file) == 0
+        file.close()
+        assert [refused(files.dup, 0), refused(files.dup, 0, 5), refused(files.dup_to, 0, 7)] == [errno.EBADF] * 3
+        assert [files.fd_install(File()) for _ in range(3)] == [1, 2, 3]
+
+    run(init)
+
+
 def test_a_child_that_never_ran_gives_its_copy_back(boot):
     def init():
         sys = current_kernel().sys
