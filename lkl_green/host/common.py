@@ -1,4 +1,4 @@
-"""What both hosts share of threads: their records, joining, thread-local storage, jump buffers.
+"""What both hosts share of threads: their records, from the first call to the join.
 
 A host thread is known by a `HostThread` record. `thread_create` makes one; whoever else calls a host operation is
 *adopted* on its first call and keeps its tid. The end of an adopted OS thread is seen by an object that hangs in a
@@ -14,23 +14,13 @@ import threading
 import weakref
 from abc import abstractmethod
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from lkl_green.errors import HostError, HostMisuse, HostThreadExit, LongJump, WrongHostThread
-from lkl_green.host.objects import (
-    HostThread,
-    JumpPoint,
-    Mutex,
-    Semaphore,
-    TlsKey,
-    called_by_host_thread,
-    freed_twice,
-    negative,
-    used_after_free,
-)
-from lkl_green.host.ops import JmpBuf, LiveObjects
-from lkl_green.host.services import HostServices
+from lkl_green.errors import HostError, HostMisuse, HostThreadExit, WrongHostThread
+from lkl_green.host.objects import Mutex, Semaphore, called_by_host_thread, freed_twice, negative
+from lkl_green.host.ops import LiveObjects
 from lkl_green.host.stacks import os_thread_frame
+from lkl_green.host.thread_locals import ThreadLocals, ThreadT, allocate
 from lkl_green.host.whole import whole_lock
 
 if TYPE_CHECKING:
@@ -38,9 +28,6 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from lkl_green.host.poller import Poller
-
-# POSIX: PTHREAD_DESTRUCTOR_ITERATIONS, for destructors that set a value again.
-DESTRUCTOR_ROUNDS = 4
 
 
 class _ThreadEnd:
@@ -60,24 +47,8 @@ class _ThreadEnd:
             host._os_thread_ended(self.ident)
 
 
-ThreadT = TypeVar("ThreadT", bound=HostThread)
-ThingT = TypeVar("ThingT")
-
-
-def _allocate(registry: dict[ThingT, None], make: Callable[[], ThingT]) -> ThingT | None:
-    try:
-        thing = make()
-        registry[thing] = None
-    except MemoryError:
-        return None
-    return thing
-
-
-class CommonHost(HostServices, Generic[ThreadT]):
+class CommonHost(ThreadLocals[ThreadT]):
     """The part of a host that does not depend on what its threads are."""
-
-    # What ends a host thread without a report.
-    _quiet_exits: tuple[type[BaseException], ...] = (HostThreadExit,)
 
     def __init__(self, console: Callable[[str], object] | None = None) -> None:
         super().__init__(console)
@@ -90,17 +61,12 @@ class CommonHost(HostServices, Generic[ThreadT]):
         # Dicts for their order: reports must not differ from run to run.
         self._semaphores: dict[Semaphore, None] = {}
         self._mutexes: dict[Mutex, None] = {}
-        self._keys: dict[TlsKey, None] = {}
 
     # -- what a host adds
 
     @abstractmethod
     def _make_thread(self, tid: int, adopted: bool) -> ThreadT:
         """Make the host's kind of record."""
-
-    @abstractmethod
-    def _current(self) -> ThreadT:
-        """The calling thread's record; an unknown caller is adopted."""
 
     def _check(self, operation: str) -> None:
         """Raise unless the calling OS thread may use semaphores, mutexes and threads now."""
@@ -161,7 +127,7 @@ class CommonHost(HostServices, Generic[ThreadT]):
         self._check("sem_alloc")
         if count < 0:
             raise negative("sem_alloc", "count", count)
-        return _allocate(self._semaphores, lambda: Semaphore(count))
+        return allocate(self._semaphores, lambda: Semaphore(count))
 
     def sem_free(self, sem: Semaphore) -> None:
         self._check("sem_free")
@@ -172,7 +138,7 @@ class CommonHost(HostServices, Generic[ThreadT]):
 
     def mutex_alloc(self, recursive: bool) -> Mutex | None:
         self._check("mutex_alloc")
-        return _allocate(self._mutexes, lambda: Mutex(recursive))
+        return allocate(self._mutexes, lambda: Mutex(recursive))
 
     def mutex_free(self, mutex: Mutex) -> None:
         self._check("mutex_free")
@@ -314,81 +280,6 @@ class CommonHost(HostServices, Generic[ThreadT]):
             self._report_exception(f"host thread {self.thread_self()} ended by an exception")
             return exc
         return None
-
-    # -- thread-local storage
-
-    def tls_alloc(self, destructor: Callable[[Any], None] | None = None) -> TlsKey | None:
-        return _allocate(self._keys, lambda: TlsKey(destructor))
-
-    def tls_free(self, key: TlsKey) -> None:
-        if key.freed:
-            raise freed_twice("tls_free", "TLS key")
-        key.freed = True
-        key.values.clear()
-        del self._keys[key]
-
-    def tls_set(self, key: TlsKey, data: Any) -> int:
-        if key.freed:
-            raise used_after_free("tls_set", "TLS key")
-        try:
-            key.values[self._current()] = data
-        except MemoryError:
-            return -1
-        return 0
-
-    def tls_get(self, key: TlsKey) -> Any:
-        if key.freed:
-            raise used_after_free("tls_get", "TLS key")
-        return key.values.get(self._current())
-
-    def _run_destructors(self, thread: ThreadT) -> None:
-        for _ in range(DESTRUCTOR_ROUNDS):
-            ran = [self._run_destructor(key, thread) for key in list(self._keys)]
-            if not any(ran):
-                break
-        for key in list(self._keys):
-            key.values.pop(thread, None)
-
-    def _run_destructor(self, key: TlsKey, thread: ThreadT) -> bool:
-        if key.destructor is None or key.freed or key.values.get(thread) is None:
-            return False
-        value = key.values.pop(thread)
-        try:
-            key.destructor(value)
-        except self._quiet_exits:
-            pass
-        except BaseException:
-            self._report_exception(f"a TLS destructor of host thread {thread.tid} failed")
-        return True
-
-    # -- jump buffers
-
-    def jmp_buf_set(self, jmp_buf: JmpBuf, fn: Callable[[], object]) -> int:
-        point = JumpPoint(self._current())
-        jmp_buf.token = point
-        try:
-            fn()
-        except LongJump as jump:
-            if jump.jmp_buf is not point:
-                raise
-            return jump.value
-        finally:
-            point.valid = False
-        return 0
-
-    def jmp_buf_longjmp(self, jmp_buf: JmpBuf, value: int) -> NoReturn:
-        point = jmp_buf.token
-        if not isinstance(point, JumpPoint) or not point.valid:
-            raise HostMisuse(
-                "jmp_buf_longjmp: no jmp_buf_set() with this buffer is under way: it was never called, or its function "
-                "has returned. Jump only from within that function"
-            )
-        if point.thread is not self._current():
-            raise HostMisuse(
-                f"jmp_buf_longjmp: the buffer was set in host thread {point.thread.tid}, and a thread cannot jump into "
-                "the stack of another. Jump in the thread that called jmp_buf_set()"
-            )
-        raise LongJump(point, value or 1)
 
     # -- exceptions that come while a thread waits
 
