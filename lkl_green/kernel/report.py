@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 from lkl_green.kernel.task import PF_NEWBORN, TASK_NOLOAD, TASK_RUNNING, Task, state_letter, state_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from lkl_green.kernel.kernel import Kernel
 
 
@@ -54,11 +52,11 @@ class Reports:
             lines.append(line.rstrip())
         return "\n".join(lines) + "\n"
 
-    def dump_stacks(self, tasks: Iterable[Task] | None = None) -> str:
+    def dump_stacks(self) -> str:
         """The Python stack of each task that is switched out (sysrq-t)."""
-        return "".join(self._describe(task) for task in (self._kernel.pids if tasks is None else tasks))
+        return "".join(map(self._describe, self._kernel.pids))
 
-    def _describe(self, task: Task) -> str:
+    def _describe(self, task: Task, own_code_only: bool = False) -> str:
         waiting = f", waiting for {task.waiting_for}" if task.waiting_for is not None and task.state else ""
         head = f"task {task.comm}-{task.pid}: {state_name(task.exit_state or task.state)}{waiting}\n"
         if task is self._kernel.sched.current:
@@ -69,8 +67,11 @@ class Reports:
         stack = traceback.extract_stack(frame)
         # What is above is the host thread's affair, and a different one in each configuration.
         first = next((number for number, entry in enumerate(stack) if entry.name == "ret_from_fork"), 0)
-        hidden = tuple(join(dirname(dirname(__file__)), layer) for layer in ("arch", "host"))
+        package = dirname(dirname(__file__))
+        hidden = tuple(join(package, layer) for layer in ("arch", "host"))
         shown = [entry for entry in stack[first:] if not entry.filename.startswith(hidden)]
+        if own_code_only:  # unless all of it is ours
+            shown = [entry for entry in shown if not entry.filename.startswith(join(package, ""))] or shown
         return head + "".join(traceback.format_list(shown))
 
     def stuck(self) -> list[Task]:
@@ -89,14 +90,15 @@ class Reports:
         ]
 
     def deadlock(self, what: str) -> str:
-        """Who waits for what, with stacks; empty if nobody is stuck."""
+        """Who waits for what, and where in the program; empty if nobody is stuck."""
         tasks = self.stuck()
         if not tasks:
             return ""
         names = ", ".join(f"{task.comm}-{task.pid}" for task in tasks)
+        stacks = "".join(self._describe(task, own_code_only=True) for task in tasks)
         return (
             f"deadlock: {what}: nothing is runnable, no timer is armed and no interrupt is expected, "
-            f"while {names} wait{'s' if len(tasks) == 1 else ''}\n{self.dump_stacks(tasks)}"
+            f"while {names} wait{'s' if len(tasks) == 1 else ''}\n{stacks}"
         )
 
     def statistics(self) -> KernelStatistics:

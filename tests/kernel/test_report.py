@@ -204,6 +204,7 @@ def test_a_deadlock_names_who_waits_for_what_and_where(boot):
     assert f"line {first.__code__.co_firstlineno + 3}, in first\n    with two:" in text
     assert WAIT_LINE in text
     assert "kthreadd" not in text
+    assert "lkl_green/" not in text.replace(__file__, ""), "how the kernel sleeps is no news to whoever reads it"
     assert kernel.halted
 
 
