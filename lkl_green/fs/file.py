@@ -199,7 +199,7 @@ class File:
 
     def broken_pipe(self) -> None:
         """Nobody will ever read what the current task writes: a process gets SIGPIPE besides the error."""
-        self._kernel.signals.send_sig(SIGPIPE, self._sched.current)
+        self._kernel.signals.do_send_sig(SIGPIPE, self._sched.current)
 
     def _bad(self, what: str) -> OSError:
         why = "it is closed" if not self.f_count else "it is not open for that"

@@ -158,11 +158,25 @@ class Signals:
         Raises:
             OSError: EINVAL for a number that is none; EOPNOTSUPP for one that would stop the process.
         """
-        self._send_signal(check_signal(sig), task, False)
+        check_signal(sig)
+        self._announce(task)
+        self.do_send_sig(sig, task)
+
+    def do_send_sig(self, sig: int, task: Task) -> None:
+        """`send_sig` as part of a primitive, whose own scheduling point has been announced."""
+        self._send_signal(sig, task, False)
 
     def kill(self, sig: int, task: Task) -> None:
         """Send a signal to a thread's process (Linux: group_send_sig_info()). Raises as `send_sig()`."""
-        self._send_signal(check_signal(sig), task, True)
+        check_signal(sig)
+        self._announce(task)
+        self._send_signal(sig, task, True)
+
+    def _announce(self, task: Task) -> None:
+        """The scheduling point before a signal, which for others is a wake-up."""
+        listener = self._kernel.sched.listener
+        if listener is not None:
+            listener("wake", task)
 
     def _send_signal(self, sig: int, task: Task, to_process: bool) -> None:
         if task.flags & PF_KTHREAD:

@@ -116,13 +116,19 @@ class SignalSyscalls:
 
     def sys_rt_sigsuspend(self, mask: int) -> None:
         """Wait for a signal with another mask. EINTR when its handler has run."""
-        self._process()
+        self._announce(self._process())
         self._kernel.signals.with_sigmask(mask, self._wait)
 
     def sys_pause(self) -> None:
         """Wait for a signal. EINTR when its handler has run."""
-        self._process()
+        self._announce(self._process())
         self._wait()
+
+    def _announce(self, task: Task) -> None:
+        """The scheduling point before waiting for a signal."""
+        listener = self._kernel.sched.listener
+        if listener is not None:
+            listener("wait", task)
 
     def _wait(self) -> NoReturn:
         sched = self._kernel.sched
