@@ -14,7 +14,7 @@ import pytest
 from lkl_green import Deadlock, KernelHalted, KernelPanic, lkl_start_kernel
 from lkl_green.embed import Guest, await_, in_thread, running
 from lkl_green.errors import AlreadyEmbedded, AwaitCancelled, LoopGone
-from lkl_green.linux import Completion, current_kernel, msleep, request_irq
+from lkl_green.linux import Completion, current, current_kernel, msleep, request_irq
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -89,6 +89,46 @@ def test_a_block_that_nobody_leaves_is_left_at_the_end_of_asyncio_run(log: list[
     assert k.kernel.halted
     del block
     gc.collect()
+
+
+# -- a service whose handlers are kernel threads
+
+
+@pytest.mark.anyio
+async def test_an_asgi_application_answers_many_requests_at_once(kernels: Kernels, log: list[Any]) -> None:
+    httpx = pytest.importorskip("httpx")
+
+    def page(path: str) -> bytes:
+        if path == "/slow":
+            try:
+                msleep(1_000_000)
+            finally:
+                log.append("taken down")
+        msleep(1)
+        return f"{path} by {current().comm}".encode()
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        body = await k.call(page, scope["path"])
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": body})
+
+    async def get(path: str) -> None:
+        log.append((await client.get(path)).text)
+
+    async with (
+        kernels.running() as k,
+        httpx.AsyncClient(transport=httpx.ASGITransport(application), base_url="http://kernel") as client,
+    ):
+        async with anyio.create_task_group() as group:
+            for number in range(200):
+                group.start_soon(get, f"/{number}")
+        assert sorted(log) == sorted(f"/{number} by page" for number in range(200))
+        log.clear()
+        with anyio.move_on_after(0.05):
+            await get("/slow")
+        assert log == ["taken down"]
+        await get("/after")
+        assert log[1:] == ["/after by page"]
 
 
 # -- the kernel's own methods, called by a task of the loop
