@@ -210,8 +210,8 @@ class Campaign:
             passed: one that passed, to see whether it still does.
         """
         first = self.record(Trail(found.trail))
-        if first[0].verdict is Verdict.HUNG and ending(first[0]) == found.ending:
-            return self.failure(*first, found.number, found.policy)  # each run takes seconds
+        if ending(first[0]) == found.ending and self._is_enough(*first):
+            return self.failure(*first, found.number, found.policy)
         second = self.record(Replay(first[1].decisions))
         for again, recording in (first, second):
             if ending(again) != found.ending:
@@ -221,6 +221,12 @@ class Campaign:
             if ending(again) != passed.ending:
                 return self._differs(passed, again, recording)
         return self.failure(*first, found.number, found.policy)
+
+    def _is_enough(self, run: Run, recording: Recording) -> bool:
+        """Whether a failure that takes seconds has been seen often enough; recordings take the most time."""
+        if run.verdict is Verdict.LIVELOCK:
+            return self.testbed.run(self.test, Replay(recording.decisions)).verdict is Verdict.LIVELOCK
+        return run.verdict is Verdict.HUNG
 
     def _differs(self, found: Found, again: Run, recording: Recording, *others: Recording) -> Failure:
         """A schedule does not end as it did: say so, and where two runs of it part."""

@@ -123,6 +123,12 @@ class Testbed:
         if self._kernel is not None:
             self._discard(self._kernel)
 
+    def limit(self, max_steps: int) -> None:
+        """From the next schedule on, take one for endless after so many operations."""
+        self.max_steps = max_steps
+        if self._kernel is not None:
+            self._connect(self._kernel)
+
     # -- one schedule
 
     def run(self, test: Callable[[], object], policy: Policy) -> Run:
@@ -224,14 +230,18 @@ class Testbed:
         )
         if self._watchdog_s is not None and self._watch is None:
             self._watch = Watch(self._watchdog_s, lambda: self._kernel)
-        controller.connect(kernel, self.max_steps, explore_time=self.explore_time, explore_irqs=self.explore_irqs)
+        self._controller = controller
+        self._connect(kernel)
         kernel.lkl_run()
-        self._kernel, self._controller = kernel, controller
+        self._kernel = kernel
         self._base = len(kernel.pids.tasks)
         self._rewind = Rewind(kernel)
         self._rewind.rewind()  # counters, too, begin as they do in every later schedule
         self.boots += 1
         return kernel
+
+    def _connect(self, kernel: Kernel) -> None:
+        self._controller.connect(kernel, self.max_steps, explore_time=self.explore_time, explore_irqs=self.explore_irqs)
 
     def _discard(self, kernel: Kernel) -> None:
         """Halt a kernel in whatever state it is; what its tasks do while they are unwound is nobody's business."""

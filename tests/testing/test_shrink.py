@@ -6,7 +6,7 @@ import pytest
 from recorded import abba, run_all
 
 from lkl_green.linux import Mutex, cond_resched, msleep
-from lkl_green.testing import Shared, Verdict, explore, fault_point, random, replay
+from lkl_green.testing import Shared, Verdict, explore, fault_point, random, replay, spawn
 from lkl_green.testing.schedule import Schedule
 from lkl_green.testing.shrink import shrink
 
@@ -204,3 +204,164 @@ def test_a_budget_is_kept_and_what_was_reached_is_returned():
 def test_what_does_not_fail_again_is_left_alone():
     failure = first_failure(lost_update)
     assert shrink(lambda: None, failure) is failure
+
+
+# -- livelocks
+
+
+def update_is_awaited():
+    """A lost update leaves somebody waiting who asks for ever."""
+    counter = Shared(0, "counter")
+
+    def increment():
+        counter.value += 1
+
+    def wait():
+        while counter.value < 2:
+            cond_resched()
+
+    run_all(increment, increment, wait)
+
+
+def everybody_waits():
+    flag = Shared(False, "flag")
+
+    def wait():
+        while not flag.value:
+            cond_resched()
+
+    run_all(wait, wait)
+
+
+def courtesy():
+    """Two that take one lock, find the other one taken, and start again: if they do so in step, for ever."""
+    left, right = Mutex(name="left"), Mutex(name="right")
+
+    def take(first, second):
+        while True:
+            first.lock()
+            if second.trylock():
+                second.unlock()
+                first.unlock()
+                return
+            first.unlock()
+
+    run_all(lambda: take(left, right), lambda: take(right, left))
+
+
+@pytest.mark.parametrize("policy", ["default", "pct", "pos", "random"])
+@pytest.mark.parametrize(("test", "preemptions"), [(update_is_awaited, 1), (everybody_waits, 0)])
+def test_a_livelock_shrinks_to_its_minimum_as_well(test, preemptions, policy):
+    failure = first_failure(test, policy=policy, max_steps=4_000)
+    assert failure.verdict is Verdict.LIVELOCK
+    simpler = shrink(test, failure, budget_s=20)
+    assert simpler.shrunk is not None
+    assert simpler.shrunk.after.preemptions == preemptions
+    assert simpler.shrunk.minimal
+    assert " steps" in str(simpler.shrunk)
+    assert "in the first " in str(simpler.shrunk)
+
+
+def test_a_shrunk_livelock_is_short_and_replays_within_its_own_limit():
+    failure = first_failure(update_is_awaited, max_steps=4_000, policy="random")
+    simpler = shrink(update_is_awaited, failure, budget_s=20)
+    assert len(simpler.steps) < 1_100
+    assert "did not end within 4000 steps; this is one of its kind, up to step " in simpler.detail
+    assert "times wait: read counter at test_shrink.py:" in simpler.detail
+    again = replay(update_is_awaited, Schedule.loads(simpler.schedule.dumps()))
+    assert again is not None
+    assert again.verdict is Verdict.LIVELOCK
+
+
+def test_a_livelock_of_many_preemptions_keeps_to_the_budget():
+    """It has to be kept up by preempting somebody in each step; there is a neighbour for each."""
+    failure = first_failure(courtesy, max_steps=4_000)
+    assert failure.verdict is Verdict.LIVELOCK
+    simpler = shrink(courtesy, failure, budget_s=20, max_runs=200)
+    assert simpler.shrunk is not None
+    assert simpler.shrunk.runs <= 200
+    assert simpler.shrunk.after.preemptions <= 200
+    assert len(simpler.steps) < 300
+
+
+def test_a_schedule_that_starves_somebody_is_not_taken_for_a_livelock():
+    """Not to let anybody else go on would be simpler, and never ends either."""
+    simpler = shrink(update_is_awaited, first_failure(update_is_awaited, policy="random", max_steps=4_000), budget_s=20)
+    last = simpler.steps[-100:]
+    assert {step.actor for step in last} == {"wait"}
+    writes = [step for step in simpler.steps if step.op == "write"]
+    assert len(writes) == 2, "both have had their turn"
+
+
+def test_a_long_test_is_not_taken_for_a_livelock():
+    """Here the plain schedule ends, after more steps than any candidate is given."""
+
+    def test():
+        counter = Shared(0, "counter")
+        for _ in range(12_000):
+            counter.value += 1
+        update_is_awaited()
+
+    failure = first_failure(test, policy="random", max_steps=30_000)
+    assert failure.verdict is Verdict.LIVELOCK
+    assert shrink(test, failure, budget_s=20) is failure
+
+
+def test_a_livelock_that_is_none_any_more_is_left_alone():
+    failure = first_failure(everybody_waits, max_steps=2_000)
+    assert shrink(lambda: None, failure) is failure
+
+
+# -- faults
+
+
+def out_of_threads():
+    """Starting one of six threads may fail; starting two of them may not."""
+    lost = 0
+    threads = []
+    for number in range(6):
+        try:
+            threads.append(spawn(msleep, number))
+        except OSError:
+            lost += 1
+    for thread in threads:
+        thread.join()
+    assert lost < 2
+
+
+def faults_of(schedule):
+    return [one for one in schedule.decisions if one.actor.startswith("fault") and not one.op.startswith("0/")]
+
+
+@pytest.mark.parametrize("policy", ["default", "pct", "random"])
+def test_faults_of_the_host_become_fewer_and_never_more(policy):
+    for seed in range(3):
+        failure = first_failure(out_of_threads, seed, policy=policy, host_faults=True)
+        simpler = shrink(out_of_threads, failure)
+        assert simpler.shrunk is not None
+        assert simpler.shrunk.after.preemptions == 0
+        assert len(faults_of(simpler.schedule)) == simpler.shrunk.after.faults == 2
+        assert "2 faults" in str(simpler.shrunk)
+        again = replay(out_of_threads, Schedule.loads(simpler.schedule.dumps()))
+        assert again is not None
+        assert again.error == simpler.error
+
+
+def test_a_fault_and_a_race_shrink_together():
+    """The way out after a failure races with a thread that was started before."""
+
+    def test():
+        done = Shared(False, "done")
+        threads = [spawn(lambda: setattr(done, "value", True))]
+        for number in range(4):
+            try:
+                threads.append(spawn(msleep, number))
+            except OSError:
+                assert not done.value
+        for thread in threads:
+            thread.join()
+
+    simpler = shrink(test, first_failure(test, host_faults=True))
+    assert simpler.shrunk is not None
+    assert simpler.shrunk.after.faults == 1
+    assert "1 fault and " in str(simpler.shrunk)

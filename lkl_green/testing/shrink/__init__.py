@@ -1,7 +1,7 @@
 """Shrinking: the simplest schedule that fails the same way.
 
-Simple means, the most important first: few preemptions, few tasks, few steps, few jumps of time and interrupts, few
-faults, and few decisions that are not first come, first served (`Cost`). Two ways lead there, in turn:
+Simple means, the most important first: few preemptions, few faults, few tasks, few steps, few jumps of time and
+interrupts, and few decisions that are not first come, first served (`Cost`). Two ways lead there, in turn:
 
 *Delta debugging* (`_reduce`) takes deviations out of the failing schedule, many at once, then fewer, then pairs: what a
 preemption was for often needs the way back to go as well. It makes a long random schedule short within some dozen runs,
@@ -12,7 +12,7 @@ than what there is. Where it comes to its end, the number of preemptions is prov
 
 *The same failure* is the same verdict and, for one that comes from an exception, the same type of exception, raised at
 the same line. Messages are not compared: those of assertions carry the values of the run. A deadlock is a deadlock: if
-a test has two of them, the simpler one may take the other's place.
+a test has two of them, the simpler one may take the other's place. What it is for a livelock: see `endless`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from lkl_green.testing.detect.ending import describe, unaddressed
 from lkl_green.testing.policies.replay import Replay, Trail
 from lkl_green.testing.run import Verdict
 from lkl_green.testing.shrink.contrast import contrast
-from lkl_green.testing.shrink.measured import Branch, Cost, Deviation, Following, Guided, Measured, Place
+from lkl_green.testing.shrink.endless import Endless, endless, tell_shortened
+from lkl_green.testing.shrink.measured import Branch, Cost, Deviation, Following, Guided, Measured, Pace, Place
 from lkl_green.testing.shrink.search import Frontier
 from lkl_green.testing.source import raised_at
 
@@ -66,6 +67,7 @@ class Shrunk(NamedTuple):
         runs: schedules that were tried.
         elapsed_s: seconds that took.
         minimal: whether every schedule with fewer preemptions was tried, and none fails like this.
+        first: of a failure that consists in not ending, how many steps were looked at; 0 for others.
     """
 
     before: Cost
@@ -73,17 +75,21 @@ class Shrunk(NamedTuple):
     runs: int
     elapsed_s: float
     minimal: bool
+    first: int = 0
 
     def __str__(self) -> str:
-        how = f"shrunk from {_told(self.before)} to {_told(self.after)}"
-        if self.after == self.before:
-            how = f"{_told(self.before)}: nothing simpler was found"
+        before, after = _told(self.before, self.first), _told(self.after, self.first)
+        how = (
+            f"{before}: nothing simpler was found" if self.after == self.before else f"shrunk from {before} to {after}"
+        )
         proven = "; no schedule with fewer preemptions fails like this" if self.minimal else ""
         return f"{how} in {self.runs} runs{proven}"
 
 
-def _told(cost: Cost) -> str:
-    return f"{cost.preemptions} preemption{'s'[: cost.preemptions != 1]} and {cost.steps} steps"
+def _told(cost: Cost, first: int) -> str:
+    preemptions = f"{cost.preemptions} preemption{'s'[: cost.preemptions != 1]}"
+    faults = f", {cost.faults} fault{'s'[: cost.faults != 1]}" if cost.faults else ""
+    return f"{preemptions}{faults} {f'in the first {first}' if first else f'and {cost.steps}'} steps"
 
 
 class _Best(NamedTuple):
@@ -125,6 +131,7 @@ class Shrinker:
         self._start_s = time.monotonic()
         self._deadline_s = self._start_s + budget_s
         self._max_runs = max_runs
+        self._endless: Endless | None = None
         self._wanted: tuple[object, ...]
         self._best: _Best
         self._improved = 0
@@ -132,9 +139,14 @@ class Shrinker:
 
     def shrink(self) -> Failure:
         """The simplest schedule found, recorded; the failure itself if nothing is simpler."""
-        first = Following(Replay(self._failure.schedule.decisions))
+        if self._failure.verdict is Verdict.LIVELOCK:
+            self._endless = endless(self._campaign, self._failure.schedule, self._campaign.testbed.max_steps)
+            if self._endless is None:
+                return self._failure
+            self._campaign.testbed.limit(self._endless.limit)
+        first = Following(Replay(self._failure.schedule.decisions), self._endless.pace if self._endless else Pace())
         run = self._run(first)
-        self._wanted = self._signature(run)
+        self._wanted = self._signature(run, first)
         error = unaddressed(describe(run.error))
         if run.verdict is not self._failure.verdict or error != unaddressed(self._failure.error):
             return self._failure
@@ -146,17 +158,24 @@ class Shrinker:
         minimal = self._search(search, self._max_runs)
         self._polish(search)
         self._reduce(self._deadline_s)
-        told = contrast(self._campaign, self._best.taken, self._max_steps())
-        if self._best.cost == before:
-            self._failure.contrast = told
-            self._failure.shrunk = Shrunk(before, before, self.runs, time.monotonic() - self._start_s, minimal)
-            return self._failure
-        run, recording = self._campaign.record(Trail(self._best.trail))
-        again = self._campaign.failure(run, recording, self._failure.number)
-        again.schedule.policy = self._failure.schedule.policy
+        minimal &= not (first.met_faults and self._best.cost.preemptions)
+        told = contrast(self._campaign, self._best.taken, self._pace(), self._deadline_s)
+        failure = self._failure
+        if self._best.cost != before or self._endless is not None:
+            failure = self._recorded()
+        failure.contrast = told
+        limit = 0 if self._endless is None else self._endless.limit
         elapsed_s = time.monotonic() - self._start_s
-        again.contrast = told
-        again.shrunk = Shrunk(before, self._best.cost, self.runs, elapsed_s, minimal)
+        failure.shrunk = Shrunk(before, self._best.cost, self.runs, elapsed_s, minimal, limit)
+        return failure
+
+    def _recorded(self) -> Failure:
+        """The simplest schedule as a failure of its own."""
+        found = self._failure
+        run, recording = self._campaign.record(Trail(self._best.trail))
+        again = self._campaign.failure(run, recording, found.number, found.schedule.policy)
+        if self._endless is not None:
+            tell_shortened(again, found, self._endless.limit)
         return again
 
     def _run(self, policy: Measured) -> Run:
@@ -164,25 +183,30 @@ class Shrinker:
         policy.begin(0, 0)
         return self._campaign.testbed.run(self._campaign.test, policy)
 
-    def _signature(self, run: Run) -> tuple[object, ...]:
-        return _signature(run.verdict, run.error)
+    def _signature(self, run: Run, policy: Measured) -> tuple[object, ...]:
+        """What two failures share if they are the same."""
+        if self._endless is not None:
+            return run.verdict, policy.starves
+        return (
+            (run.verdict,) if run.error is None else (run.verdict, type(run.error).__qualname__, raised_at(run.error))
+        )
 
     @property
     def _spent(self) -> bool:
         return self.runs >= self._max_runs or time.monotonic() >= self._deadline_s
 
-    def _max_steps(self) -> int | None:
-        """A limit for candidates; none for a failure that consists in going on for ever."""
-        if self._failure.verdict is Verdict.LIVELOCK:
-            return None
-        return self._best.cost.steps * _STEPS_FACTOR + _STEPS_MORE
+    def _pace(self) -> Pace:
+        """How long candidates may take."""
+        if self._endless is not None:
+            return self._endless.pace
+        return Pace(self._best.cost.steps * _STEPS_FACTOR + _STEPS_MORE)
 
     def _try(self, policy: Measured) -> bool:
         """Run a candidate; whether it fails the same way and is simpler, and so is the best from now on."""
         return self._is_better(self._run(policy), policy)
 
     def _is_better(self, run: Run, policy: Measured) -> bool:
-        if self._signature(run) != self._wanted or policy.cost >= self._best.cost:
+        if policy.cost >= self._best.cost or self._signature(run, policy) != self._wanted:
             return False
         self._best = _Best(policy.cost, run.trail, policy.taken)
         self._improved = self.runs
@@ -199,7 +223,7 @@ class Shrinker:
         for fewer in _subsets(self._best.taken):
             if self._spent or time.monotonic() >= until_s:
                 return False
-            if self._try(Guided(fewer, self._max_steps())):
+            if self._try(Guided(fewer, self._pace())):
                 return True
         return False
 
@@ -235,7 +259,7 @@ class Shrinker:
         """Run the next schedule of the search."""
         assert search.following is not None
         trail, deviations, preemptions = search.following
-        branch = Branch(trail, search.choices, self._max_steps())
+        branch = Branch(trail, search.choices, self._pace())
         run = self._run(branch)
         self._is_better(run, branch)
         search.frontier.add(run.trail, branch.forks, len(trail), deviations, preemptions)
@@ -253,11 +277,6 @@ def _subsets(taken: Sequence[Deviation]) -> Iterator[list[Deviation]]:
     for begin in range(len(taken) - 1):
         for other in range(begin + 1, min(begin + 4, len(taken))):
             yield [one for number, one in enumerate(taken) if number not in (begin, other)]
-
-
-def _signature(verdict: Verdict, error: BaseException | None) -> tuple[object, ...]:
-    """What two failures share if they are the same."""
-    return (verdict,) if error is None else (verdict, type(error).__qualname__, raised_at(error))
 
 
 def shrink(

@@ -2,45 +2,53 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
-from lkl_green.testing.shrink.measured import Deviation, Guided
+from lkl_green.testing.shrink.measured import Deviation, Guided, Pace
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from lkl_green.testing.campaign import Campaign
     from lkl_green.testing.recording import Recording
     from lkl_green.testing.step import Step
 
 
-def contrast(campaign: Campaign, taken: Sequence[Deviation], max_steps: int | None) -> str:
+# Neighbours that are tried; where none of so many passes, that one did would be chance.
+_TRIED = 30
+
+
+def contrast(campaign: Campaign, taken: Sequence[Deviation], pace: Pace, until_s: float) -> str:
     """In words, where the failing schedule and a passing one part; "" if every neighbour fails, too.
 
     Args:
         campaign: runs the test.
         taken: the deviations of the failing schedule. The last preemption is taken back first, then those before it,
             then other deviations, then all of them.
-        max_steps: operations after which a candidate is given up; None: the campaign's limit counts.
+        pace: of the candidates.
+        until_s: when to give up, on the monotonic clock; one neighbour is tried whatever the time.
     """
-    order = sorted(range(len(taken)), key=lambda number: (not taken[number].preempts, -number))
-    candidates = [[*taken[:number], *taken[number + 1 :]] for number in order]
-    failing: Recording | None = None
-    for wishes in [*candidates, []]:
-        passing = _record(campaign, wishes, max_steps)
-        if passing is not None:
-            failing = failing or _failing(campaign, taken)
-            return _first_difference(failing, passing)
+    for number, wishes in enumerate(_neighbours(taken)):
+        if number and time.monotonic() >= until_s:
+            break
+        if _passes(campaign, wishes, pace):
+            passing = campaign.record(Guided(wishes, pace))[1]
+            return _first_difference(campaign.record(Guided(taken, pace))[1], passing)
     return ""
 
 
-def _record(campaign: Campaign, wishes: Sequence[Deviation], max_steps: int | None) -> Recording | None:
-    run, recording = campaign.record(Guided(wishes, max_steps))
-    return recording if run.passed else None
+def _neighbours(taken: Sequence[Deviation]) -> Iterator[Sequence[Deviation]]:
+    order = sorted(range(len(taken)), key=lambda number: (not taken[number].preempts, -number))
+    for number in order[:_TRIED]:
+        yield [*taken[:number], *taken[number + 1 :]]
+    yield []
 
 
-def _failing(campaign: Campaign, taken: Sequence[Deviation]) -> Recording:
-    return campaign.record(Guided(taken))[1]
+def _passes(campaign: Campaign, wishes: Sequence[Deviation], pace: Pace) -> bool:
+    policy = Guided(wishes, pace)
+    policy.begin(0, 0)
+    return campaign.testbed.run(campaign.test, policy).passed
 
 
 def _first_difference(failing: Recording, passing: Recording) -> str:

@@ -20,18 +20,34 @@ if TYPE_CHECKING:
 
     from lkl_green.testing.actor import Actor
 
-# So many operations in a row, and somebody else gets a turn: or a task that spins would never see what it waits for.
-_LONG_TURN = 1_000
+NEVER = 1 << 62
+
+
+class Pace(NamedTuple):
+    """How long things may take, in operations.
+
+    Attributes:
+        max_steps: after these the run is given up; None: the test bed's limit counts.
+        turn: so many in a row, and somebody else goes on, or a task that spins would never see what it waits for.
+        half: from there on it is watched who could go on, and who does.
+    """
+
+    max_steps: int | None = None
+    turn: int = 1_000
+    half: int = NEVER
 
 
 class Cost(NamedTuple):
-    """What is to be made small, the most important first."""
+    """What is to be made small, the most important first.
+
+    Faults stand so early because each keeps the program from going on: few steps are easily had by many faults.
+    """
 
     preemptions: int
+    faults: int
     tasks: int
     steps: int
     jumps: int
-    faults: int
     deviations: int
 
 
@@ -71,22 +87,26 @@ class Fork(NamedTuple):
     preempts: bool
 
 
+_USUAL = Pace()
+
+
 class Measured(Policy):
     """Decides as a subclass wishes, and counts.
 
     Args:
-        max_steps: operations after which the run is given up; None: the test bed's limit counts.
+        pace: how long it may take.
 
     Attributes:
         taken: the deviations of the run.
         forks: its decisions.
+        met_faults: whether a fault could have happened.
     """
 
     name = "measured"
 
-    def __init__(self, max_steps: int | None = None) -> None:
+    def __init__(self, pace: Pace = _USUAL) -> None:
         super().__init__()
-        self._max_steps = max_steps
+        self._pace = pace
         self._reset()
 
     def _reset(self) -> None:
@@ -98,6 +118,9 @@ class Measured(Policy):
         self._turn = 0
         self._place = Place("", -1)
         self._steps = self._jumps = self._faults = 0
+        self.met_faults = False
+        self._able: set[str] = set()
+        self._active: set[str] = set()
 
     def begin(self, seed: int, number: int) -> bool:
         """From the start."""
@@ -106,8 +129,11 @@ class Measured(Policy):
 
     def pick(self, enabled: Sequence[Actor], running: Actor | None) -> int:
         """What is wished for, else the plain option."""
-        if self._max_steps is not None and self._steps > self._max_steps:
-            self.abort(Verdict.LIVELOCK, f"given up after {self._max_steps} steps")
+        pace = self._pace
+        if pace.max_steps is not None and self._steps > pace.max_steps:
+            self.abort(Verdict.LIVELOCK, f"given up after {pace.max_steps} steps")
+        if self._steps > pace.half:
+            self._able.update(actor.name for actor in enabled)
         plain = self._plain(enabled, running)
         place = self._here(self._last if running is None else running.name)
         index = self.wish(place, enabled, plain)
@@ -125,9 +151,12 @@ class Measured(Policy):
         place = Place(kind, self._choices.get(kind, 0))
         self._choices[kind] = place.after + 1
         index = self.wish_choice(place, count)
-        self.forks.append(Fork(count, index if count > 2 else 0, preempts=False))
+        fault = kind.startswith("fault")
+        # A search takes faults away and never adds any: with enough of them, anything fails.
+        self.forks.append(Fork(1 if fault else count, index if count > 2 else 0, preempts=False))
+        self.met_faults |= fault
         if index:
-            self._faults += kind.startswith("fault")
+            self._faults += fault
             self.taken.append(Deviation(place, str(index), preempts=False))
         return index
 
@@ -138,10 +167,12 @@ class Measured(Policy):
         self._last = name
         self._done[name] = self._done.get(name, 0) + 1
         self._steps += 1
+        if self._steps > self._pace.half:
+            self._active.add(name)
 
     def _plain(self, enabled: Sequence[Actor], running: Actor | None) -> int:
         """The running task; else the longest runnable, but not the one that has just yielded."""
-        if running is not None and self._turn < _LONG_TURN:
+        if running is not None and self._turn < self._pace.turn:
             return enabled.index(running)
         for index, actor in enumerate(enabled):
             if actor.name != self._last or (running is None and actor.kind != YIELD):
@@ -159,7 +190,12 @@ class Measured(Policy):
     def cost(self) -> Cost:
         """Of the run that has ended."""
         preemptions = sum(deviation.preempts for deviation in self.taken)
-        return Cost(preemptions, len(self._done), self._steps, self._jumps, self._faults, len(self.taken))
+        return Cost(preemptions, self._faults, len(self._done), self._steps, self._jumps, len(self.taken))
+
+    @property
+    def starves(self) -> bool:
+        """Whether somebody could have gone on in the second half of the run, and never did."""
+        return bool(self._able - self._active)
 
     @abstractmethod
     def wish(self, place: Place, enabled: Sequence[Actor], plain: int) -> int:
@@ -175,8 +211,8 @@ class Following(Measured):
 
     name = "following"
 
-    def __init__(self, policy: Policy) -> None:
-        super().__init__()
+    def __init__(self, policy: Policy, pace: Pace = _USUAL) -> None:
+        super().__init__(pace)
         self._policy = policy
 
     def begin(self, seed: int, number: int) -> bool:
@@ -213,13 +249,13 @@ class Guided(Measured):
 
     Args:
         wishes: the deviations.
-        max_steps: see `Measured`.
+        pace: see `Measured`.
     """
 
     name = "guided"
 
-    def __init__(self, wishes: Sequence[Deviation], max_steps: int | None = None) -> None:
-        super().__init__(max_steps)
+    def __init__(self, wishes: Sequence[Deviation], pace: Pace = _USUAL) -> None:
+        super().__init__(pace)
         self._wishes = {wish.place: wish.target for wish in wishes}
 
     def wish(self, place: Place, enabled: Sequence[Actor], plain: int) -> int:
@@ -243,13 +279,13 @@ class Branch(Measured):
     Args:
         trail: the numbers of the options, up to and including the one that is tried.
         choices: what to choose, beyond the trail, where it is not about tasks, by place.
-        max_steps: see `Measured`.
+        pace: see `Measured`.
     """
 
     name = "branch"
 
-    def __init__(self, trail: Sequence[int], choices: Mapping[Place, int], max_steps: int | None = None) -> None:
-        super().__init__(max_steps)
+    def __init__(self, trail: Sequence[int], choices: Mapping[Place, int], pace: Pace = _USUAL) -> None:
+        super().__init__(pace)
         self._trail = trail
         self._known = choices
 
