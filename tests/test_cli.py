@@ -270,7 +270,7 @@ def test_no_such_file(call: Call) -> None:
         ("import no_such_module_anywhere", ":1: loading it fails with ModuleNotFoundError: No module named"),
         ("def f():\n    1 / 0\nf()", ":3: loading it fails with ZeroDivisionError: division by zero|:2: loading"),
         ("raise SystemExit(0)", "it exits while it is loaded"),
-        ("x = 1", "it has no function `init`"),
+        ("x = 1", "it has no function `init`, which the kernel calls as process 1; is it a script?"),
         ("init = 3", "its `init` is not a function but int 3"),
         ("async def init(): pass", "its `init` is a coroutine function"),
         ("def init(): yield", "its `init` is a generator function"),

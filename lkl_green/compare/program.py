@@ -107,12 +107,18 @@ def _line_in(file: Path, error: Exception) -> int:
 def _find_init(file: Path, module: types.ModuleType, args: tuple[Any, ...]) -> Callable[..., Any]:
     init = getattr(module, "init", None)
     if init is None:
-        raise ProgramError(f"{file}: it has no function `init`; the kernel calls init(*args) as process 1")
+        raise ProgramError(
+            f"{file}: it has no function `init`, which the kernel calls as process 1; is it a script? "
+            "`lkl-green run --threads` runs those"
+        )
     if not callable(init):
         raise ProgramError(f"{file}: its `init` is not a function but {type(init).__name__} {init!r}")
     for test, what in _NOT_PLAIN:
         if test(init):
-            raise ProgramError(f"{file}: its `init` is {what}; kernel code is plain Python that calls schedule()")
+            raise ProgramError(
+                f"{file}: its `init` is {what}; kernel code is plain Python that sleeps in calls such as "
+                "msleep(). To await, run the kernel in an event loop: lkl_green.embed"
+            )
     _check_arguments(file, init, args)
     return init  # type: ignore[no-any-return]
 
