@@ -24,6 +24,7 @@ from lkl_green.kernel.signum import (
     SA_NODEFER,
     SA_RESETHAND,
     SA_RESTART,
+    SIG_DFL,
     SIG_IGN,
     SIGKILL,
     STOPPING_BY_DEFAULT,
@@ -85,6 +86,7 @@ def exit_to_user_mode(kernel: Kernel, task: Task, sys: Any, interrupted: bool = 
     restart = interrupted
     while task.signals:
         if SIGKILL in task.signals:
+            _trace(kernel, SIGKILL, None)
             raise TaskExit(signals.do_group_exit(task, TermSignal(SIGKILL)))
         sig = signals.dequeue_signal(task)
         action = _get_signal(kernel, task, sig)
@@ -104,6 +106,7 @@ def exit_to_user_mode(kernel: Kernel, task: Task, sys: Any, interrupted: bool = 
 def _get_signal(kernel: Kernel, task: Task, sig: int) -> SigAction | None:
     """The action if it has a handler; else do what is done without (Linux: get_signal())."""
     process = kernel.signals.of(task).process
+    _trace(kernel, sig, process.actions.get(sig))
     if not process.is_default(sig):
         action = process.actions[sig]
         if action.flags & SA_RESETHAND:
@@ -112,6 +115,14 @@ def _get_signal(kernel: Kernel, task: Task, sig: int) -> SigAction | None:
     if process.unkillable or sig in IGNORED_BY_DEFAULT or sig in STOPPING_BY_DEFAULT:
         return None
     raise TaskExit(kernel.signals.do_group_exit(task, TermSignal(sig)))
+
+
+def _trace(kernel: Kernel, sig: int, action: SigAction | None) -> None:
+    trace = kernel.sched.trace
+    if trace is not None:
+        handler = SIG_DFL if action is None else action.handler
+        name = getattr(handler, "__qualname__", handler)
+        trace.emit("signal_deliver", sig, 0, 0, name, 0 if action is None else action.flags)
 
 
 def _block_for(kernel: Kernel, task: Task, sig: int, action: SigAction) -> int:

@@ -60,6 +60,11 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
+# What became of a signal when it was sent, as the trace says it (TRACE_SIGNAL_*).
+SIGNAL_DELIVERED = 0
+SIGNAL_IGNORED = 1
+SIGNAL_ALREADY_PENDING = 2
+
 __all__ = ["SIGABRT", "SIGCHLD", "SIGKILL", "ProcessSignals", "Signals", "ThreadSignals"]
 
 
@@ -180,30 +185,40 @@ class Signals:
 
     def _send_signal(self, sig: int, task: Task, to_process: bool) -> None:
         if task.flags & PF_KTHREAD:
-            self._send_to_kernel_thread(sig, task)
-            return
+            result = self._send_to_kernel_thread(sig, task)
+        else:
+            result = self._send_to_process(sig, task, to_process)
+        trace = self._kernel.sched.trace
+        if trace is not None:
+            trace.emit("signal_generate", sig, 0, 0, task.comm, task.pid, to_process, result)
+
+    def _send_to_process(self, sig: int, task: Task, to_process: bool) -> int:
         if task.flags & PF_EXITING and task not in self.threads:
-            return
+            return SIGNAL_IGNORED
         thread = self.of(task)
         process = thread.process
         bit = 1 << sig - 1
         # A blocked signal is never ignored: the disposition may be another one when it is unblocked.
         if process.exiting or (not thread.blocked & bit and process.ignores(sig)):
-            return
+            return SIGNAL_IGNORED
         if sig in STOPPING_BY_DEFAULT and process.is_default(sig):
             raise OSError(errno.EOPNOTSUPP, f"signal {sig} would stop {task.comm}-{task.pid}: there is no job control")
-        if to_process and not process.pending & bit:
+        if (process.pending if to_process else thread.pending) & bit:
+            return SIGNAL_ALREADY_PENDING
+        if to_process:
             process.pending |= bit
             self._complete_signal(sig, [task, *process.threads], process)
-        elif not to_process and not thread.pending & bit:
+        else:
             thread.pending |= bit
             self._complete_signal(sig, [task], process)
+        return SIGNAL_DELIVERED
 
-    def _send_to_kernel_thread(self, sig: int, task: Task) -> None:
+    def _send_to_kernel_thread(self, sig: int, task: Task) -> int:
         if sig == SIGCHLD or sig not in self.allowed.get(task.pid, ()):
-            return
+            return SIGNAL_IGNORED
         task.signals = (task.signals or set()) | {sig}
         self._kernel.sched.wake_up_state(task, TASK_INTERRUPTIBLE | (TASK_WAKEKILL if sig == SIGKILL else 0))
+        return SIGNAL_DELIVERED
 
     def _complete_signal(self, sig: int, candidates: list[Task], process: ProcessSignals) -> None:
         """Assign the signal to the first that wants it, or kill them all (Linux: complete_signal())."""

@@ -30,7 +30,7 @@ _HEADER = """\
 #              | |         |   ||||      |         |
 """
 
-# Readers split the fields of scheduler events at blanks and at "=", which a task's name may contain.
+# Readers split the fields of scheduler and signal events at blanks and at "=", which a task's name may contain.
 _UNSAFE = str.maketrans(" =\t\r\n", "_____")
 
 _WAKE = "comm=%s pid=%d prio=%d target_cpu=000"
@@ -55,6 +55,8 @@ FORMATS = {
     "timer_expire_exit": "timer=%s",
     "workqueue_execute_start": "work struct %s: function %s",
     "workqueue_execute_end": "work struct %s: function %s",
+    "signal_generate": "sig=%d errno=%d code=%d comm=%s pid=%d grp=%d res=%d",
+    "signal_deliver": "sig=%d errno=%d code=%d sa_handler=%s sa_flags=%x",
     "sys_enter": "NR %d (%s)",
     "sys_exit": "NR %d = %d",
 }
@@ -80,7 +82,7 @@ def format_record(record: TraceRecord) -> str:
     seconds, ns = divmod(record.time_ns, 1_000_000_000)
     comm = "<idle>" if record.pid == 0 else record.comm.translate(_UNSAFE)
     fields = record.fields
-    if record.event.startswith("sched_"):
+    if record.event.startswith(("sched_", "signal_")):
         fields = tuple(field.translate(_UNSAFE) if isinstance(field, str) else field for field in fields)
     text = (FORMATS[record.event] % fields).replace("\n", "_")
     return f"{comm:>16}-{record.pid:<7} [000] {_flags(record)} {seconds:5d}.{ns:09d}: {record.event}: {text}"

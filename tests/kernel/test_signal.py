@@ -581,5 +581,9 @@ def test_parity_of_signals(parity):
         kernel_wait4(task.pid)
 
     text = parity(init)
+    assert "signal_generate: sig=15 errno=0 code=0 comm=program pid=4 grp=0 res=0" in text
+    assert "signal_generate: sig=17 errno=0 code=0 comm=program pid=4 grp=0 res=1" in text, "it is ignored"
+    assert "signal_deliver: sig=15 errno=0 code=0 sa_handler=test_parity_of_signals.<locals>.main" in text
+    assert "signal_deliver: sig=9 errno=0 code=0 sa_handler=0 sa_flags=0" in text
     assert "sys_exit: NR 35 = -4" in text
     assert text.count("sys_enter: NR 39 ()") == 1, "the handler's call"

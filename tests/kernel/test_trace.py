@@ -13,6 +13,7 @@ from lkl_green.kernel.tracepoint import Accounting, TraceRecord
 from lkl_green.linux import (
     SCHED_FIFO,
     SIGCHLD,
+    SIGUSR1,
     TASK_INTERRUPTIBLE,
     Completion,
     Mutex,
@@ -85,6 +86,8 @@ TEXTS = {
     "timer_expire_exit": r"timer=\S+",
     "workqueue_execute_start": r"work struct \S+: function \S+",
     "workqueue_execute_end": r"work struct \S+: function \S+",
+    "signal_generate": rf"sig=\d+ errno=\d+ code=\d+ comm={COMM} pid=\d+ grp=[01] res=[012]",
+    "signal_deliver": r"sig=\d+ errno=\d+ code=\d+ sa_handler=\S+ sa_flags=[0-9a-f]+",
     "sys_enter": r"NR \d+ \(.*\)",
     "sys_exit": r"NR \d+ = -?\d+",
 }
@@ -105,6 +108,8 @@ def story() -> None:
 
     def program(sys: Any, argv: list[str], envp: dict[str, str]) -> int:
         sys.nanosleep(100_000)
+        sys.sigaction(SIGUSR1, lambda sys, sig: None)
+        sys.kill(sys.getpid(), SIGUSR1)
         return sys.wait4(sys.vfork(lambda sys: 3))[1]
 
     def busy() -> None:
