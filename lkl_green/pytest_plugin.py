@@ -185,7 +185,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     from lkl_green.testing import decorator
 
     config = pyfuncitem.config
-    count, options = _marked(marker)
+    options = _marked(marker)
     setup = options.pop("setup", None)
     names = pyfuncitem._fixtureinfo.argnames
     arguments = inspect.signature(pyfuncitem.obj).bind(**{name: pyfuncitem.funcargs[name] for name in names})
@@ -194,22 +194,17 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     if schedule is not None:
         _replay(pyfuncitem, test, schedule)
     else:
-        _explore(pyfuncitem, test, count, options)
+        _explore(pyfuncitem, test, options)
     return True
 
 
-def _marked(marker: pytest.Mark) -> tuple[int | None, dict[str, Any]]:
-    from lkl_green.testing.decorator import check_options
+def _marked(marker: pytest.Mark) -> dict[str, Any]:
+    from lkl_green.testing.decorator import options_of
 
-    options = dict(marker.kwargs)
-    count = options.pop("count", marker.args[0] if marker.args else None)
-    if len(marker.args) > 1 or not isinstance(count, int | None):
-        pytest.fail("the marker is schedules(count, *, policy=..., seed=..., ...)", pytrace=False)
     try:
-        check_options({name: value for name, value in options.items() if name != "setup"})
+        return options_of(marker.args, marker.kwargs)
     except TypeError as error:
         raise _refusal(error) from None
-    return count, options
 
 
 def _refusal(error: Exception) -> BaseException:
@@ -217,12 +212,12 @@ def _refusal(error: Exception) -> BaseException:
     return pytest.fail.Exception(f"the marker 'schedules': {error}", pytrace=False)
 
 
-def _explore(item: pytest.Function, test: Any, count: int | None, options: dict[str, Any]) -> None:
+def _explore(item: pytest.Function, test: Any, options: dict[str, Any]) -> None:
     from lkl_green.errors import ApiMisuse
     from lkl_green.testing import explore
 
     config = item.config
-    for name in ("policy", "seed", "shrink"):
+    for name in ("schedules", "policy", "seed", "shrink"):
         options[name] = _setting(config, name, options.get(name))
     if hasattr(config, "workerinput"):
         options["jobs"] = 1  # xdist has shared out the processors already; what is found is the same
@@ -230,7 +225,7 @@ def _explore(item: pytest.Function, test: Any, count: int | None, options: dict[
     line = _ProgressLine(config)
     options.setdefault("on_progress", line.show if line.wanted else None)
     try:
-        report = explore(test, schedules=_setting(config, "schedules", count), **options)
+        report = explore(test, **options)
     except (ApiMisuse, ValueError) as error:
         raise _refusal(error) from None
     finally:

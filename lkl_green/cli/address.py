@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import inspect
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lkl_green.compare.program import load_file
 from lkl_green.errors import NotATest, ProgramError
-from lkl_green.testing.decorator import undecorated
+from lkl_green.testing.decorator import bind, explored
 from lkl_green.testing.plain import check_plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
+class Addressed(NamedTuple):
+    """A test function.
+
+    Attributes:
+        test: it, to be called without arguments.
+        asked: what a decorator or marker `schedules` on it asks for, as options of `explore()`.
+    """
+
+    test: Callable[[], object]
+    asked: dict[str, Any]
+
+
 @contextmanager
-def load_test(address: str) -> Iterator[Callable[[], object]]:
+def load_test(address: str) -> Iterator[Addressed]:
     """The test function at an address, for as long as the context lasts.
 
     Raises:
@@ -29,7 +41,7 @@ def load_test(address: str) -> Iterator[Callable[[], object]]:
         yield _find(address, name, vars(module))
 
 
-def _find(address: str, name: str, names: dict[str, Any]) -> Callable[[], object]:
+def _find(address: str, name: str, names: dict[str, Any]) -> Addressed:
     if "::" in name or "[" in name:
         raise ProgramError(
             f"{address}: this is a method or one of several cases; only pytest knows how to call it: mark it with "
@@ -39,13 +51,20 @@ def _find(address: str, name: str, names: dict[str, Any]) -> Callable[[], object
         tests = [other for other, value in names.items() if other.startswith("test") and inspect.isfunction(value)]
         there_are = f"; there are {', '.join(tests)}" if tests else ""
         raise ProgramError(f"{address}: the file has no {name}{there_are}")
-    test = undecorated(names[name])
     try:
+        test, asked = explored(names[name], _marks(names))
         check_plain(test)
-    except NotATest as error:
+        _check_no_arguments(address, test)
+        body = bind(test, inspect.signature(test).bind(), asked.pop("setup", None))
+    except (NotATest, TypeError) as error:
         raise ProgramError(f"{address}: {error}") from None
-    _check_no_arguments(address, test)
-    return test  # type: ignore[no-any-return]
+    return Addressed(body, asked)
+
+
+def _marks(names: dict[str, Any]) -> list[Any]:
+    """Those of the module: one, or a list."""
+    marks = names.get("pytestmark", [])
+    return [getattr(mark, "mark", mark) for mark in (marks if isinstance(marks, list) else [marks])]
 
 
 def _check_no_arguments(address: str, test: Callable[..., object]) -> None:

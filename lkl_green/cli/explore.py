@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lkl_green.cli.address import load_test
+from lkl_green.cli.address import Addressed, load_test
 from lkl_green.cli.options import (
     STATUS_FAILED,
     STATUS_INCOMPLETE,
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _EXPLORE = """\
 Run a test function as a kernel thread in many schedules, until it fails in one. The function takes no arguments; tests
 with fixtures are explored by pytest: see the marker `schedules`. What the test prints is not shown; replay shows it.
+What a decorator or marker `schedules` on the function asks for counts where the command line says nothing else.
 The exit status is 0 if all schedules pass, 1 if one fails, 2 for a mistake in the call, 3 if a limit, such as the time
 budget, ended the exploration before its end: that is no pass.
 """
@@ -38,6 +39,28 @@ examples:
   lkl-green explore test_bank.py::test_transfer
   lkl-green explore --threads --policy pct --schedules 100000 --jobs 4 --time-budget 60 test_bank.py::test_transfer
 """
+
+
+_SWITCHES = {
+    "--explore-time": "let timers expire at any point, not only when all else waits",
+    "--threads": "the test uses threading: run its threads as kernel threads",
+    "--shrink": "look for the simplest schedule that fails; the default",
+    "--verify": "if none fails, run a few again, to see that a schedule is the same each time; the default",
+}
+
+# What `explore()` takes of the command line. Where that says nothing, the decorator or marker of the test counts.
+_OPTIONS = {
+    "schedules",
+    "seed",
+    "policy",
+    "jobs",
+    "time_budget",
+    "max_steps",
+    "explore_time",
+    "threads",
+    "shrink",
+    "verify",
+}
 
 
 def add(commands: Any) -> None:
@@ -51,36 +74,18 @@ def add(commands: Any) -> None:
         "FILE.py::TEST",
     )
     explore.set_defaults(command=_explore)
-    explore.add_argument(
-        "--schedules", metavar="N", type=_positive, default=1000, help="how many schedules; default 1000"
-    )
-    explore.add_argument("--seed", metavar="N", type=int, default=0, help="the same seed gives the same schedules")
-    explore.add_argument("--policy", metavar="NAME", default="default", help="how schedules are made")
-    explore.add_argument("--jobs", metavar="N", type=_positive, default=1, help="processes that share the work")
+    explore.add_argument("--schedules", metavar="N", type=_positive, help="how many schedules; default 1000")
+    explore.add_argument("--seed", metavar="N", type=int, help="the same seed gives the same schedules; default 0")
+    explore.add_argument("--policy", metavar="NAME", help="how schedules are made")
+    explore.add_argument("--jobs", metavar="N", type=_positive, help="processes that share the work; default 1")
     explore.add_argument(
         "--time-budget", metavar="SECONDS", type=seconds, help="begin no schedule after this time; then, exit status 3"
     )
     explore.add_argument(
         "--max-steps", metavar="N", type=_positive, help="operations after which a schedule is endless"
     )
-    explore.add_argument(
-        "--explore-time", action="store_true", help="let timers expire at any point, not only when all else waits"
-    )
-    explore.add_argument(
-        "--threads", action="store_true", help="the test uses threading: run its threads as kernel threads"
-    )
-    explore.add_argument(
-        "--shrink",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="look for the simplest schedule that fails; the default",
-    )
-    explore.add_argument(
-        "--verify",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="if none fails, run a few again, to see that a schedule is the same each time; the default",
-    )
+    for option, help in _SWITCHES.items():
+        explore.add_argument(option, action=argparse.BooleanOptionalAction, help=help)
     explore.add_argument(
         "--save", metavar="FILE", type=Path, help="where to write the failing schedule; default below .lkl_schedules"
     )
@@ -99,9 +104,9 @@ def _explore(options: argparse.Namespace) -> int:
     from lkl_green.testing import Outcome
     from lkl_green.testing.filing import keep, schedule_file
 
-    with load_test(options.test) as test:
+    with load_test(options.test) as found:
         try:
-            report = _run(test, options)
+            report = _run(found, options)
         except (ApiMisuse, ValueError) as error:
             return complain(str(error), STATUS_USAGE)
     path = None
@@ -117,26 +122,13 @@ def _explore(options: argparse.Namespace) -> int:
     return 0 if report.passed else STATUS_FAILED
 
 
-def _run(test: Callable[[], object], options: argparse.Namespace) -> Report:
+def _run(found: Addressed, options: argparse.Namespace) -> Report:
     from lkl_green.testing import explore
 
-    limits = {} if options.max_steps is None else {"max_steps": options.max_steps}
+    given = {name: value for name, value in vars(options).items() if name in _OPTIONS and value is not None}
     with progress_line() as show, open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-        return explore(
-            test,
-            policy=options.policy,
-            schedules=options.schedules,
-            seed=options.seed,
-            jobs=options.jobs,
-            time_budget=options.time_budget,
-            explore_time=options.explore_time,
-            threads=options.threads,
-            shrink=options.shrink,
-            verify=options.verify,
-            name=options.test,
-            on_progress=show,
-            **limits,
-        )
+        asked = {"shrink": True, **found.asked, **given, "name": options.test, "on_progress": show}
+        return explore(found.test, **asked)
 
 
 @contextlib.contextmanager

@@ -54,8 +54,8 @@ def _replay(options: argparse.Namespace) -> int:
     from lkl_green.testing import Schedule, Verdict, replay
 
     schedule = Schedule.load(options.schedule)
-    with load_test(_address(options, schedule)) as test, contextlib.redirect_stdout(_where_it_prints(options)):
-        failure = replay(test, schedule)
+    with load_test(_address(options, schedule)) as found, contextlib.redirect_stdout(_where_it_prints(options)):
+        failure = replay(found.test, schedule)
     print((replay_as_json if options.json else replay_for_people)(failure, schedule))
     if failure is None:
         return 0

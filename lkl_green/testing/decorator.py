@@ -12,11 +12,12 @@ from lkl_green.testing.explore import explore
 from lkl_green.testing.plain import check_plain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from lkl_green.testing.policies.base import Policy
 
-_TEST = "__lkl_green_test__"
+_EXPLORED = "__lkl_green_explored__"
+_MARK = "schedules"
 _EXPLORE = inspect.signature(explore).parameters
 
 
@@ -58,19 +59,45 @@ def schedules(
         named = {"name": test_name(test), **options}
 
         @functools.wraps(test)
-        def explored(*args: Any, **kwargs: Any) -> None:
+        def explore_it(*args: Any, **kwargs: Any) -> None:
             body = bind(test, inspect.signature(test).bind(*args, **kwargs), setup)
             explore(body, schedules=count, policy=policy, seed=seed, shrink=shrink, **named).assert_passed()
 
-        vars(explored)[_TEST] = test
-        return explored
+        asked = {"schedules": count, "policy": policy, "seed": seed, "setup": setup, "shrink": shrink, **options}
+        vars(explore_it)[_EXPLORED] = test, asked
+        return explore_it
 
     return decorate
 
 
-def undecorated(test: Any) -> Any:
-    """The function that `schedules()` was put on; any other as it is."""
-    return getattr(test, _TEST, test)
+def explored(test: Any, marks: Iterable[Any] = ()) -> tuple[Any, dict[str, Any]]:
+    """The function that `schedules()` was put on, and what it asks for, as options of `explore()` and `setup`.
+
+    Args:
+        test: any object.
+        marks: of the module that it is from. A marker of pytest counts as the decorator does.
+
+    Raises:
+        TypeError: a marker that makes no sense.
+    """
+    if hasattr(test, _EXPLORED):
+        function, options = getattr(test, _EXPLORED)
+        return function, dict(options)
+    own = getattr(test, "pytestmark", ())
+    nearest = next((mark for mark in (*own, *marks) if getattr(mark, "name", "") == _MARK), None)
+    return test, {} if nearest is None else options_of(nearest.args, nearest.kwargs)
+
+
+def options_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """What a marker `schedules(count, ...)` says, as options of `explore()` and `setup`. Raises TypeError."""
+    options = dict(kwargs)
+    count = options.pop("count", args[0] if args else None)
+    if len(args) > 1 or not isinstance(count, int | None):
+        raise TypeError("the marker is schedules(count, *, policy=..., seed=..., ...)")
+    check_options({name: value for name, value in options.items() if name != "setup"})
+    if count is not None:
+        options["schedules"] = count
+    return options
 
 
 def check_options(options: Mapping[str, object]) -> None:

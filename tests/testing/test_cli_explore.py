@@ -172,6 +172,92 @@ def test_a_decorated_test_is_explored_as_the_call_says(call: Call) -> None:
     assert "seed 1" in found.out
 
 
+ASKING = """
+    import threading
+
+    import pytest
+
+    from lkl_green.testing import Shared, schedules, spawn
+
+    @schedules(7, policy="random", seed=3, threads=True, verify=False)
+    def test_decorated():
+        threading.Thread(target=print).start()
+
+    @pytest.mark.schedules(count=9, policy="pct", threads=True)
+    def test_marked():
+        threading.Thread(target=print).start()
+
+    def fresh():
+        return {"counter": Shared(0, "counter")}
+
+    @schedules(300, setup=fresh, shrink=False)
+    def test_with_setup(counter=None):
+        def add():
+            counter.value += 1
+
+        for thread in [spawn(add), spawn(add)]:
+            thread.join()
+        assert counter.peek() == 2
+
+    @pytest.mark.schedules(5, threds=True)
+    def test_misspelt():
+        pass
+
+    pytestmark = [pytest.mark.slow, pytest.mark.schedules(11)]
+
+    def test_of_a_marked_module():
+        pass
+"""
+
+
+@pytest.fixture
+def asking(call: Call, monkeypatch: pytest.MonkeyPatch) -> Call:
+    """A file with tests that ask for things, and pytest not running."""
+    Path("asking.py").write_text(dedent(ASKING))
+    monkeypatch.setattr(pytest.mark, "_config", None)
+    return call
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["test_decorated"], "passed: 7 schedules, policy random, seed 3"),
+        (["test_decorated", "--schedules", "5", "--verify"], "passed: 5 schedules, 2 replayed, policy random, seed 3"),
+        (["test_decorated", "--policy", "pos", "--seed", "4"], "passed: 7 schedules, policy pos, seed 4"),
+        (["test_marked"], "passed: 9 schedules, 2 replayed, policy pct, seed 0"),
+        (["test_of_a_marked_module"], "passed: 11 schedules, 2 replayed, policy default, seed 0"),
+    ],
+)
+def test_what_a_decorator_or_marker_asks_for_counts_unless_the_call_says_otherwise(
+    asking: Call, arguments: list[str], told: str
+) -> None:
+    name, *options = arguments
+    done = asking("explore", f"asking.py::{name}", *options)
+    assert (done.status, done.err) == (0, "")
+    assert done.out == f"asking.py::{name}: {told}\n"
+
+
+def test_threads_can_be_switched_off_again(asking: Call) -> None:
+    without = asking("explore", "asking.py::test_decorated", "--no-threads", "--schedules", "1")
+    assert without.out.startswith("asking.py::test_decorated: passed: 1 schedule, ")
+
+
+def test_what_setup_makes_is_there_and_is_when_the_schedule_is_replayed(asking: Call) -> None:
+    found = asking("explore", "asking.py::test_with_setup")
+    assert found.status == 1
+    assert "AssertionError" in found.out
+    assert "shrunk" not in found.out
+    again = asking("replay", ".lkl_schedules/asking.py_test_with_setup.json")
+    assert again.status == 1
+    assert "AssertionError" in again.out
+
+
+def test_a_marker_that_makes_no_sense_is_a_mistake(asking: Call) -> None:
+    done = asking("explore", "asking.py::test_misspelt")
+    assert done.status == 2
+    assert "schedules() has no option 'threds'; there are: " in done.err
+
+
 def test_shrinking_can_be_left_out(call: Call) -> None:
     assert "shrunk from " in call("explore", "--policy", "random", "bank.py::test_overdraft").out
     assert "shrunk from " not in call("explore", "--policy", "random", "--no-shrink", "bank.py::test_overdraft").out
