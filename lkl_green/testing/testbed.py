@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from lkl_green.kernel.task import Task
     from lkl_green.testing.policies.base import Policy
 
-_UNTIL_IDLE = RunUntil.IDLE
+_UNTIL_IDLE, _HALTED = RunUntil.IDLE, RunReason.HALTED
 _HALT_TIMEOUT_S = 1.0
 
 DEFAULT_MAX_STEPS = 100_000
@@ -153,6 +153,7 @@ class Testbed:
         run.time_ns = kernel.clock.peek_ns()
         self._judge(run, kernel, main)
         policy.dissect(kernel, run)
+        controller.forget()
         if not self._rewind.rewind():
             self._discard(kernel)
         return run
@@ -184,7 +185,7 @@ class Testbed:
         loop = kernel.loop
         while True:
             status = loop.run(_UNTIL_IDLE, None, None)
-            if status.reason is RunReason.HALTED:
+            if status.reason is _HALTED:
                 return
             if controller.release_parked():
                 continue

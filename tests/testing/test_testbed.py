@@ -160,14 +160,37 @@ def test_deadlocks_and_failures_leave_no_greenlets_behind(testbed):
 
     policy = RandomWalk()
     verdicts = set()
-    before = None
+    counts = []  # after schedules that passed, which leave a kernel; a deadlock leaves none
     for number in range(100):
         policy.begin(0, number)
-        verdicts.add(testbed.run(abba, policy).verdict)
-        if number == 20:
-            before = greenlets()
+        verdict = testbed.run(abba, policy).verdict
+        verdicts.add(verdict)
+        if verdict is Verdict.PASSED and number % 20 < 5:
+            counts.append(greenlets())
     assert verdicts == {Verdict.PASSED, Verdict.DEADLOCK}
-    assert greenlets() <= before + 4
+    assert counts[-1] <= counts[0] + 4
+
+
+def test_what_a_schedule_made_is_freed_when_it_ends(testbed):
+    class Big:
+        pass
+
+    def test():
+        big = Big()
+        seen.append(weakref.ref(big))
+        thread = spawn(lambda: big)
+        seen.append(weakref.ref(thread.task))
+        assert thread.join() is big
+
+    seen = []
+    testbed.run(test, FIFO())  # first: a new kernel's objects are collected
+    seen.clear()
+    gc.disable()
+    try:
+        assert testbed.run(test, FIFO()).passed
+        assert [ref() for ref in seen] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_the_garbage_collector_rests_during_a_schedule(testbed):

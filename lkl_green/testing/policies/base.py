@@ -12,10 +12,10 @@ decision, and `executes()` tells what was done.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from random import Random
 from typing import TYPE_CHECKING, ClassVar, NoReturn, Protocol, runtime_checkable
 
 from lkl_green.kernel.current import current_kernel
+from lkl_green.testing.policies.chance import Chance
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,7 +54,7 @@ class Policy(ABC):
     systematic: ClassVar[bool] = False
 
     def __init__(self) -> None:
-        self.random = Random(0)
+        self.random = Chance()
         self._faulty = False
 
     def begin(self, seed: int, number: int) -> bool:
@@ -67,7 +67,7 @@ class Policy(ABC):
         Returns:
             False if there is none left: the search is exhausted.
         """
-        self.random.seed(seed * 1_000_003 + number)
+        self.random.begin(seed, number)
         self._faulty = number % _FAULTY_RUNS == _FAULTY_RUNS - 1
         return True
 
