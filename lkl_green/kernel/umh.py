@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lkl_green.kernel.completion import Completion
 from lkl_green.kernel.fork import do_exit
-from lkl_green.kernel.signal import SIGCHLD
+from lkl_green.kernel.signum import SIGCHLD
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
