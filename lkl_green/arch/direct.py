@@ -54,6 +54,7 @@ class DirectArch(Arch):
         self._pool: list[Worker] = []
         self._entry: KernelEntry
         self._swapper: ThreadInfo
+        self._root: greenlet | None = None
         self._owner = 0
 
     # -- life cycle
@@ -83,7 +84,10 @@ class DirectArch(Arch):
 
     def enter(self) -> None:
         """The caller of `lkl_run()` is the root from now on."""
-        self._swapper.switch_to = getcurrent().switch
+        here = getcurrent()
+        if here is not self._root:
+            self._root = here
+            self._swapper.switch_to = here.switch  # a new bound method, each time it is asked for
 
     def leave(self) -> None:
         """Swapper is nobody until the next `lkl_run()`."""

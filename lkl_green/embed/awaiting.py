@@ -26,7 +26,8 @@ import errno
 from contextvars import copy_context
 from functools import partial
 from inspect import isawaitable
-from typing import TYPE_CHECKING, Any, TypeVar
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
 
     from lkl_green.embed.backend import LoopTask
     from lkl_green.embed.driver import Driver
-    from lkl_green.kernel.kernel import Kernel
     from lkl_green.kernel.task import Task
 
 T = TypeVar("T")
@@ -63,20 +63,22 @@ def await_(awaitable: Awaitable[T], timeout_ns: int | None = None) -> T:
         InterruptedError: EINTR, a fatal signal; it is cancelled.
         BaseException: whatever the awaitable raises.
     """
-    kernel, driver = _embedding_of_caller(awaitable)
-    request = Request(driver, kernel.sched.current, awaitable, timeout_ns)
+    driver = _embedding_of_caller(awaitable)
+    request = Request(driver, awaitable, timeout_ns)
     driver.outbox.append(request)
     try:
-        request.sleep(kernel)
+        request.sleep()
     except BaseException:
         if not request.done:
             request.abandoned = True
             driver.outbox.append(request)
         raise
-    if kernel.host.foreign_threads_run_kernel:
+    if driver.in_os_threads:
         _write_back(request.context)
-    outcome: T = request.outcome()
-    return outcome
+    if request.error is not None:
+        request.raise_error()
+    value: T = request.value
+    return value
 
 
 def to_host_thread(fn: Callable[..., T], *args: Any) -> T:
@@ -94,11 +96,11 @@ def run_coroutine(coroutine: Coroutine[Any, Any, T]) -> T:
 
     Where kernel threads are OS threads the loop cannot be used from them: there all of it runs in the loop.
     """
-    kernel, driver = _embedding_of_caller(coroutine)
-    if kernel.host.foreign_threads_run_kernel:
+    driver = _embedding_of_caller(coroutine)
+    if driver.in_os_threads:
         return await_(coroutine)
-    trampoline = Trampoline(driver, kernel.sched.current, coroutine)
-    request = Request(driver, kernel.sched.current, trampoline, None)
+    trampoline = Trampoline(driver, driver.kernel.sched.current, coroutine)
+    request = Request(driver, trampoline, None)
     driver.outbox.append(request)
     try:
         result: T = trampoline.run()
@@ -109,8 +111,8 @@ def run_coroutine(coroutine: Coroutine[Any, Any, T]) -> T:
     return result
 
 
-def _embedding_of_caller(awaitable: Any) -> tuple[Kernel, Driver]:
-    """The kernel of the calling kernel thread and its driver; raises, and closes the awaitable, if there is none."""
+def _embedding_of_caller(awaitable: Any) -> Driver:
+    """The driver of the calling kernel thread's kernel; raises, and closes the awaitable, if there is none."""
     kernel = running_here.kernel
     try:
         if kernel is None:
@@ -122,12 +124,13 @@ def _embedding_of_caller(awaitable: Any) -> tuple[Kernel, Driver]:
                 f"await_() in kernel {kernel.name}, which no event loop runs: run it with `async with running(kernel)`"
             )
         kernel.sched.might_sleep()
-        if not isawaitable(awaitable):
+        if type(awaitable) is not CoroutineType and not isawaitable(awaitable):
             raise TypeError(f"await_({awaitable!r}): this cannot be awaited; pass a coroutine, a task or a future")
     except BaseException:
         close(awaitable)
         raise
-    return kernel, kernel.embedding
+    driver: Driver = kernel.embedding
+    return driver
 
 
 def cancelled_in_loop(task: Task, error: BaseException) -> AwaitCancelled:
@@ -167,12 +170,14 @@ class Request:
         "value",
     )
 
-    def __init__(self, driver: Driver, task: Task, awaitable: Awaitable[Any], timeout_ns: int | None) -> None:
+    def __init__(self, driver: Driver, awaitable: Awaitable[Any], timeout_ns: int | None) -> None:
         self.driver = driver
-        self.task = task
+        self.task: Task = driver.kernel.sched.current
         self.awaitable: Awaitable[Any] | None = awaitable
         self.timeout_ns = timeout_ns
-        self.context = _own_context(driver.kernel)
+        # The thread's own context where it is a greenlet, a copy where it is an OS thread.
+        context = None if driver.in_os_threads else getcurrent().gr_context
+        self.context: Context = copy_context() if context is None else context
         self.done = self.abandoned = False
         self.value: Any = None
         self.error: BaseException | None = None
@@ -180,27 +185,26 @@ class Request:
 
     # -- in the kernel
 
-    def sleep(self, kernel: Kernel) -> None:
+    def sleep(self) -> None:
         """Sleep until the outcome is there. Raises InterruptedError for a fatal signal."""
-        sched = kernel.sched
+        kernel = self.driver.kernel
+        schedule = kernel.sched.schedule
         task = self.task
         task.waiting_for = self
         try:
             while not self.done:
-                if kernel.signals.fatal_signal_pending(task):
+                if task.signals and kernel.signals.fatal_signal_pending(task):
                     raise InterruptedError(errno.EINTR, "a fatal signal ended await_()")
                 task.state = TASK_KILLABLE
-                sched.schedule()
+                schedule()
         finally:
             task.state = TASK_RUNNING
             task.waiting_for = None
 
-    def outcome(self) -> Any:
-        """The value; raises the error."""
-        error = self.error
-        if error is None:
-            return self.value
-        self.error = None
+    def raise_error(self) -> NoReturn:
+        """Raise what the awaitable has raised."""
+        error, self.error = self.error, None
+        assert error is not None
         try:
             raise error
         finally:
@@ -216,8 +220,14 @@ class Request:
             elif self.awaitable is not None:
                 close(self.awaitable)
             return
-        serving: Companion | None = self.driver.serving
-        if serving is not None and serving.goes_on_with(self):
+        serving = self.driver.serving
+        # The companion in whose task the slice ran goes on, if it is done with the last request of the same thread.
+        if (
+            serving is not None
+            and serving.request is None
+            and serving.task is self.task
+            and serving.context is self.context
+        ):
             serving.request = self
             self.companion = serving
         else:
@@ -231,14 +241,6 @@ class Request:
 
     def __repr__(self) -> str:
         return f"<await_({getattr(self.awaitable, '__qualname__', self.awaitable)!s})>"
-
-
-def _own_context(kernel: Kernel) -> Context:
-    """The context of the calling kernel thread: itself where it is a greenlet, a copy where it is an OS thread."""
-    if kernel.host.foreign_threads_run_kernel:
-        return copy_context()
-    context = getcurrent().gr_context
-    return copy_context() if context is None else context
 
 
 def _write_back(context: Context) -> None:
@@ -256,13 +258,13 @@ class Companion:
         request: what it awaits; None once it is answered.
     """
 
-    __slots__ = ("_cancelled", "_context", "_driver", "_loop_task", "_started", "request", "task")
+    __slots__ = ("_cancelled", "_driver", "_loop_task", "_started", "context", "request", "task")
 
     def __init__(self, request: Request) -> None:
         self._driver = driver = request.driver
         self._cancelled = self._started = False
         self.task = request.task
-        self._context = request.context
+        self.context = request.context
         self.request: Request | None = request
         request.companion = self
         driver.companions[self] = None
@@ -280,15 +282,12 @@ class Companion:
         if self._started:
             self._loop_task.cancel()
 
-    def goes_on_with(self, request: Request) -> bool:
-        """Whether this companion can take the request: it is done with the last one of the same thread."""
-        return self.request is None and self.task is request.task and self._context is request.context
-
     def __repr__(self) -> str:
         return f"{self.request!r} of {self.task.comm}-{self.task.pid}"
 
     async def _main(self) -> None:
         driver = self._driver
+        checkpoint = driver.checkpoint
         self._started = True
         try:
             while True:
@@ -297,40 +296,39 @@ class Companion:
                 if self._cancelled:
                     close(request.awaitable)
                     return
-                await self._serve(request)
+                awaitable = request.awaitable
+                assert awaitable is not None
+                try:
+                    if request.timeout_ns is None:
+                        request.value = await awaitable
+                    else:
+                        with anyio.fail_after(request.timeout_ns / 1e9):
+                            request.value = await awaitable
+                except Exception as error:
+                    request.error = error
+                except BaseException as error:
+                    self._stopped(request, error)
+                    raise
+                finally:
+                    request.awaitable = awaitable = None
                 was_idle = driver.is_idle()
                 self.request = request.companion = None
                 request.answer()
-                driver.serving, outer = self, driver.serving
-                driver.go_on(was_idle)
-                driver.serving = outer
+                if was_idle:
+                    driver.serving, outer = self, driver.serving
+                    driver.slice()
+                    driver.serving = outer
+                else:
+                    driver.wake()
                 if self.request is None:
                     return
                 try:
-                    await driver.backend.checkpoint()
+                    await checkpoint()
                 except BaseException as error:
                     self._stopped(self.request, error)
                     raise
         finally:
             driver.companion_ends(self)
-
-    async def _serve(self, request: Request) -> None:
-        """Await it; the outcome goes into the request."""
-        awaitable = request.awaitable
-        assert awaitable is not None
-        try:
-            if request.timeout_ns is None:
-                request.value = await awaitable
-            else:
-                with anyio.fail_after(request.timeout_ns / 1e9):
-                    request.value = await awaitable
-        except Exception as error:
-            request.error = error
-        except BaseException as error:
-            self._stopped(request, error)
-            raise
-        finally:
-            request.awaitable = None
 
     def _stopped(self, request: Request, error: BaseException) -> None:
         """Cancelled, by us or by somebody else; or KeyboardInterrupt, which is the loop's to raise."""

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from contextvars import Context
     from types import TracebackType
 
+    from lkl_green.embed.scopes import ScopeProbe
+
 
 class Block(Protocol):
     """A cancel scope."""
@@ -86,8 +88,8 @@ class Backend(ABC):
     cancelled: type[BaseException]
 
     @abstractmethod
-    def scope_probe(self) -> Callable[[], Any]:
-        """A function that tells the innermost cancel scope of the current task; see `lkl_green.embed.scopes`."""
+    def scope_probe(self) -> ScopeProbe:
+        """Tells the innermost cancel scope of the current task; see `lkl_green.embed.scopes`."""
 
     @abstractmethod
     def new_block(self) -> Block:
@@ -101,8 +103,9 @@ class Backend(ABC):
         """Whether nothing will ever run in this loop any more."""
         return False
 
+    @staticmethod
     @abstractmethod
-    def checkpoint(self) -> Awaitable[Any]:
+    def checkpoint() -> Awaitable[Any]:
         """Let the loop run other tasks; cancellation is raised here."""
 
     @abstractmethod

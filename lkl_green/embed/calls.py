@@ -8,7 +8,7 @@ the loop must not hold up his cancellation, and msleep() is uninterruptible.
 
 from __future__ import annotations
 
-from inspect import iscoroutine
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from lkl_green.embed.awaiting import cancelled_in_loop, run_coroutine
@@ -75,7 +75,7 @@ class Call(KThread):
         self.fn, self.args = None, ()
         try:
             result = fn(*args) if args else fn()
-            if iscoroutine(result):
+            if type(result) is CoroutineType:
                 result = run_coroutine(result)
         except TaskExit as exit:
             return exit.args[0]
@@ -106,7 +106,8 @@ class Call(KThread):
             self.result = code
         if self._exited is not None:
             self._exited.complete_all()
-        self.driver.outbox.append(self)
+        if self.waiter is not None:  # else the caller looks at `done` after the slice, which is its own
+            self.driver.outbox.append(self)
 
     # -- in the loop
 

@@ -72,6 +72,8 @@ class Driver:
         serving: the companion in whose task the slice runs that is under way.
         stepping: the coroutine of a kernel thread for which the slice runs that is under way.
         error: what ended the kernel.
+        checkpoint: lets the loop run its other tasks once; the backend's.
+        in_os_threads: kernel threads are OS threads, and not greenlets of this one.
         can_await: whether kernel threads may use `await_()`.
         closing: the block is over; what is left is waiting for init.
         slices: how many were run.
@@ -84,17 +86,22 @@ class Driver:
         "_deadline_ns",
         "_doorbell",
         "_fail",
-        "_innermost",
+        "_is_virtual",
         "_open_ended",
         "_pace",
+        "_run",
+        "_scopes",
         "_sleeps",
         "_status",
         "_unwatch",
         "backend",
+        "checkpoint",
         "closing",
         "companions",
         "ended",
         "error",
+        "in_os_threads",
+        "is_here",
         "kernel",
         "outbox",
         "pending",
@@ -116,13 +123,18 @@ class Driver:
         self.error: BaseException | None = None
         self.closing = False
         self.slices = 0
-        self._innermost = backend.scope_probe()
+        self._scopes = backend.scope_probe()
         self.ended = anyio.Event()
         self._pace = pace
         self._fail = fail
         self._alarm = backend.new_alarm()
         self._doorbell = Doorbell(kernel.host, partial(backend.call_threadsafe, self._heard), self._loop_has_gone)
         self._status = RunStatus(RunReason.BUDGET, None)
+        self.is_here = backend.is_here
+        self.checkpoint = backend.checkpoint
+        self._run = kernel.loop.run
+        self._is_virtual = kernel.clock.is_virtual
+        self.in_os_threads = kernel.host.foreign_threads_run_kernel
         self._sleeps = False
         self._deadline_ns: int | None = None
         self._open_ended = kernel.open_ended
@@ -154,7 +166,7 @@ class Driver:
         """Raises WrongLoop, LoopGone or KernelHalted if a task cannot ask for anything now."""
         if not self.backend.is_here():
             raise self._elsewhere(what)
-        if self.has_ended():
+        if self.kernel.halted or self.error is not None or self.kernel.embedding is not self:
             why = "its `async with running()` is over, or its init has returned"
             if self.error is not None:
                 why = f"{type(self.error).__name__}: {self.error}"
@@ -206,36 +218,50 @@ class Driver:
 
     def slice(self) -> None:
         """Run the kernel for a while, and deal with what it says. Never raises: errors end the block."""
-        kernel = self.kernel
-        pace = self._pace
-        innermost = self._innermost
-        scope = innermost()
+        probe = self._scopes
+        find, innermost = probe.holder, probe.innermost
+        holder = find()
+        scope = None if holder is None else innermost(holder)
         self.slices += 1
         self._doorbell.rung = False
+        pace = self._pace
+        run = self._run
         try:
-            self._status = status = kernel.loop.run(_UNTIL_IDLE, pace.max_switches, pace.budget_ns)
+            self._status = status = run(_UNTIL_IDLE, pace.max_switches, pace.budget_ns)
         except BaseException as error:
             self.failed(error)
             self._deal_with_messages()
             return
-        if innermost() is not scope and self.stepping is None:  # a coroutine's own scopes stay open while it awaits
-            self.failed(scopes.left_open(kernel, innermost()))
-            scopes.close(innermost, scope)
-        if self.outbox:
-            self._deal_with_messages()
-        if kernel.host.made_poller is not None and self._unwatch is None:
-            self._watch_descriptors(kernel.host.made_poller)
-        if status.reason is _IDLE or status.reason is _DEADLOCK:
-            next_ns = status.next_event_ns
-            if not self._sleeps:
-                return  # this is the driver's own slice
-            if kernel.clock.is_virtual:
-                self._alarm.wake()  # time may have to jump, which is the driver's part
-            elif next_ns is not None and (self._deadline_ns is None or next_ns < self._deadline_ns):
-                self._deadline_ns = next_ns
-                self._alarm.move_up(next_ns - kernel.clock.peek_ns())
-        elif self._sleeps:
+        if holder is None:
+            holder = find()
+        if holder is not None and innermost(holder) is not scope:
+            self._scope_left_open(scope)
+        outbox = self.outbox
+        while outbox:
+            outbox.popleft().in_loop()
+        if self._unwatch is None and self.kernel.host.made_poller is not None:
+            self._watch_descriptors(self.kernel.host.made_poller)
+        # It sleeps, or this is its own slice; most often the kernel has become idle and nothing is due.
+        if self._sleeps and (status.reason is not _IDLE or status.next_event_ns is not None or self._is_virtual):
+            self._adapt_sleep(status)
+
+    def _scope_left_open(self, before: Any) -> None:
+        """A kernel thread sleeps with a scope open: that must not be, but in a coroutine of its own."""
+        if self.stepping is None:
+            self.failed(scopes.left_open(self.kernel, self._scopes.look()))
+            self._scopes.close(before)
+
+    def _adapt_sleep(self, status: RunStatus) -> None:
+        """Somebody else ran a slice while the driver's task sleeps: it may have to wake earlier."""
+        if status.reason is not _IDLE and status.reason is not _DEADLOCK:
             self._alarm.wake()
+        elif self._is_virtual:
+            self._alarm.wake()  # time may have to jump, which is the driver's part
+        elif status.next_event_ns is not None:
+            next_ns = status.next_event_ns
+            if self._deadline_ns is None or next_ns < self._deadline_ns:
+                self._deadline_ns = next_ns
+                self._alarm.move_up(next_ns - self.kernel.clock.peek_ns())
 
     def _watch_descriptors(self, poller: Poller) -> None:
         """The kernel has files of the host: be woken when one of them is ready.

@@ -76,16 +76,22 @@ class Embedded:
         return self._run(Call(self._driver, fn, args), name)
 
     async def _run(self, call: Call, name: str) -> Any:
-        driver = self._driver
-        driver.check("call()")
-        # Before the call and not after it: a task that is cancelled here has done nothing yet.
-        await driver.backend.checkpoint()
-        if driver.has_ended():
+        driver = call.driver
+        kernel = driver.kernel
+        is_here, checkpoint = driver.is_here, driver.checkpoint
+        if not is_here():
             driver.check("call()")
-        was_idle = driver.is_idle()
+        # Before the call and not after it: a task that is cancelled here has done nothing yet.
+        await checkpoint()
+        if kernel.halted or driver.error is not None or kernel.embedding is not driver:
+            driver.check("call()")
+        fifo = kernel.sched.fifo
+        was_idle = fifo is not None and not fifo and not kernel.loop.running  # is_idle(), without a call
         driver.workers.run(call, copy_context(), name)
-        driver.pending[call] = None
-        driver.go_on(was_idle)
+        if was_idle:
+            driver.slice()
+        else:
+            driver.wake()
         if not call.done:
             await _finish(driver, call)
         if call.error is not None:
@@ -173,6 +179,12 @@ class KernelThread(Call):
             raise self.error
         return result
 
+    def ended(self, code: Any) -> None:
+        """The function has returned, or its thread has died; the driver has it in its list, even if nobody waits."""
+        super().ended(code)
+        if self.waiter is None:
+            self.driver.outbox.append(self)
+
     async def join(self) -> Any:
         """Wait until it has ended; its result. Cancelling does not touch the thread.
 
@@ -238,5 +250,6 @@ async def _finish(driver: Driver, call: Call) -> None:
 
 
 async def _until_done(driver: Driver, call: Call) -> None:
+    driver.pending[call] = None
     waiter = call.waiter = driver.backend.new_waiter()
     await waiter.wait()

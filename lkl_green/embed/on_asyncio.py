@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import types
+from _thread import get_ident
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
@@ -132,16 +133,17 @@ class AsyncioTask(LoopTask):
 class AsyncioBackend(Backend):
     """One running asyncio loop."""
 
-    __slots__ = ("_loop",)
+    __slots__ = ("_loop", "_thread")
 
     name = "asyncio"
     cancelled = asyncio.CancelledError
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
+        self._thread = get_ident()
 
-    def scope_probe(self) -> Callable[[], Any]:
-        return scopes.of_asyncio()
+    def scope_probe(self) -> scopes.ScopeProbe:
+        return scopes.of_asyncio(self._loop)
 
     def new_block(self) -> Block:
         return AsyncioBlock()
@@ -150,13 +152,10 @@ class AsyncioBackend(Backend):
         return self._loop.is_closed()
 
     def is_here(self) -> bool:
-        try:
-            return asyncio.get_running_loop() is self._loop
-        except RuntimeError:
-            return False
+        # asyncio.get_running_loop() makes a system call each time, up to CPython 3.12.
+        return get_ident() == self._thread and self._loop.is_running()
 
-    def checkpoint(self) -> Awaitable[Any]:
-        return _bare_yield()
+    checkpoint = staticmethod(_bare_yield)
 
     def new_waiter(self) -> Waiter:
         return AsyncioWaiter(self._loop)

@@ -27,7 +27,7 @@ from lkl_green.embed import scopes
 from lkl_green.embed.backend import Alarm, Backend, Block, LoopTask, Waiter
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Callable, Coroutine
     from contextvars import Context
 
 
@@ -116,7 +116,7 @@ class TrioBackend(Backend):
     def __init__(self) -> None:
         self._token = current_trio_token()
 
-    def scope_probe(self) -> Callable[[], Any]:
+    def scope_probe(self) -> scopes.ScopeProbe:
         return scopes.of_trio()
 
     def new_block(self) -> Block:
@@ -128,8 +128,7 @@ class TrioBackend(Backend):
         except RuntimeError:
             return False
 
-    def checkpoint(self) -> Awaitable[Any]:
-        return checkpoint()
+    checkpoint = staticmethod(checkpoint)
 
     def new_waiter(self) -> Waiter:
         return TrioWaiter()

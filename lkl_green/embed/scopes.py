@@ -11,7 +11,13 @@ What the innermost scope is, neither library tells in public; where their inside
 
 from __future__ import annotations
 
+import asyncio
+from operator import attrgetter
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
+from weakref import ref
+
+import anyio
 
 from lkl_green.errors import ScopeAcrossSwitch
 from lkl_green.kernel.task import TASK_NOLOAD
@@ -23,43 +29,92 @@ if TYPE_CHECKING:
     from lkl_green.kernel.kernel import Kernel
 
 
-def of_asyncio() -> Callable[[], Any]:
-    """A function that tells the innermost cancel scope of anyio in the current task of asyncio."""
-    import asyncio
+class ScopeProbe:
+    """Tells the innermost cancel scope of the current task, in two steps of which the second is cheap.
 
+    Attributes:
+        holder: what keeps the current task's scopes; None as long as nothing does, or if there is no task.
+        innermost: the innermost scope that a holder keeps.
+    """
+
+    __slots__ = ("holder", "innermost")
+
+    def __init__(self, holder: Callable[[], Any], innermost: Callable[[Any], Any]) -> None:
+        self.holder = holder
+        self.innermost = innermost
+
+    def look(self) -> Any:
+        """The innermost scope of the current task; None if there is none."""
+        holder = self.holder()
+        return None if holder is None else self.innermost(holder)
+
+    def sees(self) -> bool:
+        """Whether it notices a scope that is opened in the current task."""
+        try:
+            before = self.look()
+            with anyio.CancelScope():
+                inside = self.look()
+            return inside is not before
+        except Exception:
+            return False
+
+    def close(self, before: Any) -> None:
+        """Close what a slice has left open inside of `before`, for the task that has inherited it."""
+        for _ in range(100):
+            scope = self.look()
+            if scope is before or scope is None:
+                return
+            scope.__exit__(None, None, None)
+
+
+def of_asyncio(loop: asyncio.AbstractEventLoop) -> ScopeProbe:
+    """For tasks of asyncio, whose scopes are anyio's."""
     try:
-        from anyio._backends._asyncio import _task_states
-    except ImportError:
-        return lambda: None
-    states: Any = _task_states
-    current_task = asyncio.current_task
+        get_state = _states_of_anyio().data.get
+    except (ImportError, AttributeError):
+        return BLIND
+    current_task = _current_task()
 
-    def innermost() -> Any:
-        task = current_task()
-        state = None if task is None else states.get(task)
-        return None if state is None else state.cancel_scope
+    last: Any = None  # kept, so that the next reference to the same task is the same object, with its hash
 
-    return innermost
+    def holder() -> Any:
+        nonlocal last
+        task = current_task(loop)
+        if task is None:
+            return None
+        last = ref(task)
+        return get_state(last)
+
+    return _proven(ScopeProbe(holder, attrgetter("cancel_scope")))
 
 
-def of_trio() -> Callable[[], Any]:
-    """A function that tells the innermost cancel scope of the current task of trio."""
+def _states_of_anyio() -> Any:
+    from anyio._backends import _asyncio
+
+    return _asyncio._task_states
+
+
+def _current_task() -> Callable[[Any], Any]:
+    """asyncio.current_task(); CPython 3.11 has it in Python only, and later versions lack the dict it looks into."""
+    tasks: Any = asyncio.tasks
+    if isinstance(asyncio.current_task, FunctionType) and hasattr(tasks, "_current_tasks"):
+        get: Callable[[Any], Any] = tasks._current_tasks.get
+        return get
+    return asyncio.current_task
+
+
+def of_trio() -> ScopeProbe:
+    """For tasks of trio."""
     from trio.lowlevel import current_task
 
-    def innermost() -> Any:
-        status = getattr(current_task(), "_cancel_status", None)
-        return getattr(status, "_scope", None)
-
-    return innermost
+    return _proven(ScopeProbe(current_task, attrgetter("_cancel_status._scope")))
 
 
-def close(innermost: Callable[[], Any], before: Any) -> None:
-    """Close what a slice has left open, for the task that has inherited it."""
-    for _ in range(100):
-        scope = innermost()
-        if scope is before or scope is None:
-            return
-        scope.__exit__(None, None, None)
+def _proven(probe: ScopeProbe) -> ScopeProbe:
+    return probe if probe.sees() else BLIND
+
+
+BLIND = ScopeProbe(lambda: None, lambda _holder: None)
 
 
 def _is(value: Any, scope: Any) -> bool:

@@ -16,7 +16,7 @@ from greenlet import getcurrent
 
 from lkl_green.kernel.hosttask import THREAD_FLAGS
 from lkl_green.kernel.kthread import KThread
-from lkl_green.kernel.task import SCHED_NORMAL, TASK_IDLE, TASK_RUNNING
+from lkl_green.kernel.task import SCHED_NORMAL, TASK_COMM_LEN, TASK_IDLE, TASK_RUNNING
 
 if TYPE_CHECKING:
     from lkl_green.embed.calls import Call
@@ -59,13 +59,14 @@ class Workers:
         idle: those that sleep, the one that ran last at the end.
     """
 
-    __slots__ = ("_in_greenlets", "_nothing", "idle", "kernel")
+    __slots__ = ("_in_greenlets", "_nothing", "_wake_up", "idle", "kernel")
 
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
         self.idle: list[Worker] = []
         self._in_greenlets = not kernel.host.foreign_threads_run_kernel
         self._nothing = Context()
+        self._wake_up = kernel.sched.try_to_wake_up  # in the loop, which passes no scheduling points
 
     # -- in the loop
 
@@ -81,45 +82,56 @@ class Workers:
         worker.call = call
         call.context = context
         call.task = task
-        task.comm = name[:15]
+        wake_up = self._wake_up
+        task.comm = name if len(name) < TASK_COMM_LEN else name[: TASK_COMM_LEN - 1]
         task.kthread = call
-        self.kernel.sched.wake_up_process(task)
+        wake_up(task)
 
     # -- in the kernel
 
     def _work(self, worker: Worker) -> Any:
-        """The thread function: one call after another."""
+        """The thread function: one call after another, all of it in one place, which a short call notices."""
         sched = self.kernel.sched
+        schedule = sched.schedule
         idle = self.idle
+        nothing = self._nothing
         task = sched.current
+        me = getcurrent() if self._in_greenlets else None
         while True:
             call, worker.call = worker.call, None
             assert call is not None
-            code = self._run(call)
-            if len(idle) >= KEPT or not _is_clean(task) or sched.halting:
+            context, call.context = call.context, None
+            if context is None:  # the first call of a thread, which was made with its context
+                code = call.run(None)
+            elif me is None:
+                code = context.run(call.run, None)
+            else:
+                me.gr_context = context
+                code = call.run(None)
+                me.gr_context = nothing
+            if (  # something of the call is left, or we are enough
+                task.preempt_count
+                or task.irqs_disabled
+                or task.locks_held
+                or task.killed
+                or task.signals
+                or task.children
+                or task.policy != SCHED_NORMAL
+                or task.state != TASK_RUNNING
+                or sched.halting
+                or len(idle) >= KEPT
+            ):
                 return code  # to the call, by thread_exits()
             task.kthread = worker
             task.comm = "kcall"
             call.ended(code)
-            del call, code  # a sleeping worker keeps nobody alive
+            del call, code, context  # a sleeping worker keeps nobody alive
             idle.append(worker)
             task.waiting_for = "the next call"
             while worker.call is None:  # whoever still knows the task may wake it
                 task.state = TASK_IDLE
-                sched.schedule()
+                schedule()
             task.waiting_for = None
-
-    def _run(self, call: Call) -> Any:
-        context, call.context = call.context, None
-        if context is None:  # the first call of a thread, which was made with its context
-            return call.run(None)
-        if not self._in_greenlets:
-            return context.run(call.run, None)
-        me = getcurrent()
-        me.gr_context = context
-        code = call.run(None)
-        me.gr_context = self._nothing
-        return code
 
 
 def fork(kernel: Kernel, function: Any, arg: Any, call: Call, context: Context, name: str) -> Task:
@@ -129,17 +141,3 @@ def fork(kernel: Kernel, function: Any, arg: Any, call: Call, context: Context, 
     )
     task.kthread = call
     return task
-
-
-def _is_clean(task: Task) -> bool:
-    """Whether nothing of the call is left in the task."""
-    return not (
-        task.preempt_count
-        or task.irqs_disabled
-        or task.locks_held
-        or task.killed
-        or task.signals
-        or task.children
-        or task.policy != SCHED_NORMAL
-        or task.state != TASK_RUNNING
-    )

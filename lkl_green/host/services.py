@@ -72,8 +72,7 @@ class HostServices(HostOps):
 
     # -- time
 
-    def time(self) -> int:
-        return monotonic_ns()
+    time = staticmethod(monotonic_ns)
 
     def timer_alloc(self, fn: Callable[[Any], None], arg: Any) -> OneShotTimer | None:
         try:

@@ -130,7 +130,8 @@ class RunLoop:
             if kernel.panicked is None:
                 return RunStatus(RunReason.HALTED, None)
             raise KernelHalted("lkl_run() after a kernel panic: the kernel has stopped for good")
-        self.check_caller("lkl_run()")
+        if self.running or get_ident() != self._owner:
+            self.check_caller("lkl_run()")
         limit = NEVER if max_switches is None else max_switches
         early = _BUDGET
         if until is _SWITCH:
@@ -192,11 +193,15 @@ class RunLoop:
                 self.take_events()
             if sched.leave or sched.points >= limit:
                 return self._leave(early)
-            if not sched.schedule_idle():
-                if not irq.raised:
-                    return self._idle()
-                if self._over_budget():  # an interrupt that raises itself lets no scheduling point pass
-                    return RunStatus(early, self.next_event_ns)
+            if sched.schedule_idle():
+                if sched.fifo is None or sched.fifo or sched.leave or sched.points >= limit:
+                    continue
+                if not (irq.raised or irq.held or self._posts or self._timers.next_ns != NEVER):
+                    return self._idle()  # as most often; another turn would find the same
+            elif not irq.raised:
+                return self._idle()
+            elif self._over_budget():  # an interrupt that raises itself lets no scheduling point pass
+                return RunStatus(early, self.next_event_ns)
 
     def _leave(self, early: RunReason) -> RunStatus:
         """Somebody asked the kernel to give up the CPU (each sets `sched.leave`), or what was allowed is used up."""
