@@ -98,6 +98,8 @@ class Embedded:
             raise_error(call)
         return call.result
 
+    _run.__qualname__ = "Embedded.call"  # what Python calls it when it tells somebody who has not awaited it
+
     def syscall(self, nr: int, *params: Any) -> Awaitable[int]:
         """A system call, raw, as a thread of init makes it: an int, or a negative errno. Await it."""
         return self._run(Call(self._driver, self.kernel.syscalls.dispatch, (nr, params)), "syscall")

@@ -265,6 +265,14 @@ async def test_what_is_no_function_is_refused_on_the_spot(kernels: Kernels, meth
         assert await k.call(lambda: "the kernel goes on") == "the kernel goes on"
 
 
+@pytest.mark.anyio
+async def test_a_call_that_nobody_awaits_is_called_by_its_name(kernels: Kernels) -> None:
+    async with kernels.running() as k:
+        with pytest.warns(RuntimeWarning, match="coroutine 'Embedded.call' was never awaited"):
+            k.call(msleep, 1)
+            gc.collect()
+
+
 def look_at(future: asyncio.Future[None]) -> None:
     future.result()
 
