@@ -270,7 +270,6 @@ async def test_a_call_that_nobody_awaits_is_called_by_its_name(kernels: Kernels)
     async with kernels.running() as k:
         with pytest.warns(RuntimeWarning, match="coroutine 'Embedded.call' was never awaited"):
             k.call(msleep, 1)
-            gc.collect()
 
 
 def look_at(future: asyncio.Future[None]) -> None:
