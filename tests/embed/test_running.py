@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.anyio
 
+PATIENCE_NS = 10_000_000_000
+
 
 async def test_init_runs_while_the_block_lasts_and_the_block_waits_for_it(kernels: Kernels, log: list[Any]) -> None:
     def init() -> str:
@@ -68,8 +70,8 @@ async def test_other_tasks_run_while_the_kernel_is_saturated(kernels: Kernels) -
             ticks += 1
 
     def busy() -> None:
-        end = ktime_get() + 100_000_000
-        while ktime_get() < end:
+        end = ktime_get() + PATIENCE_NS
+        while ticks < 20 and ktime_get() < end:
             schedule()
 
     async with kernels.running() as k, anyio.create_task_group() as group:
@@ -78,7 +80,7 @@ async def test_other_tasks_run_while_the_kernel_is_saturated(kernels: Kernels) -
             k.spawn(busy)
         await k.call(busy)
         group.cancel_scope.cancel()
-    assert ticks >= 5, "a ticker of a millisecond got no turn in a tenth of a second"
+    assert ticks >= 20
 
 
 @pytest.mark.parametrize("budget", [{"budget_ns": 1}, {"max_switches": 1}, {"budget_ns": 10_000_000}])
