@@ -141,7 +141,8 @@ class DirectArch(Arch):
                 self._give_worker(next, worker)
                 continue
             if len(pool) >= POOL_LIMIT:
-                me.parent = self._swapper.switch_to.__self__  # type: ignore[attr-defined]
+                assert self._root is not None
+                me.parent = self._root
                 return
             pool.append(worker)
             resume = next.switch_to
