@@ -81,6 +81,15 @@ def test_how_a_user_program_ends_is_its_exit_code(run, end, code):
     assert run(lambda: run_program(end)) == code
 
 
+def test_a_process_sees_the_low_byte_of_its_childs_exit_code_and_the_kernel_all_of_it(run, log):
+    def main(sys):
+        log.append([sys.wait4(sys.clone(lambda sys, code=code: code))[1] for code in (0, 255, 256, -1)])
+        return 300
+
+    assert run(lambda: run_program(main)) == 300
+    assert log == [[0, 255, 0, 255]]
+
+
 def test_finally_runs_on_the_way_out_and_except_exception_does_not(run, log):
     def main(sys):
         try:
