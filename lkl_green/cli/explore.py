@@ -112,11 +112,10 @@ def _explore(options: argparse.Namespace) -> int:
     path = None
     if report.failure is not None:
         path = options.save or schedule_file(Path(".lkl_schedules"), options.test)
-        try:
-            keep(report.failure, path, shown_as=str(path), replay=shlex.join(["lkl-green", "replay", str(path)]))
-        except OSError as error:
-            return complain(f"--save {path}: {error.strerror}", STATUS_USAGE)
+        keep(report.failure, path, shown_as=str(path), replay=shlex.join(["lkl-green", "replay", str(path)]))
     print(report_as_json(report, path) if options.json else report_for_people(report))
+    if report.failure is not None and report.failure.not_kept and options.save is not None:
+        return complain(f"--save {report.failure.not_kept}", STATUS_USAGE)
     if report.outcome is Outcome.INCOMPLETE:
         return STATUS_INCOMPLETE
     return 0 if report.passed else STATUS_FAILED

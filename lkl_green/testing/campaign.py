@@ -13,8 +13,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lkl_green.testing.detect.divergence import NO_STEP_DIFFERS, first_divergence, not_deterministic
-from lkl_green.testing.detect.ending import describe, ending
+from lkl_green.testing.detect.divergence import MESSAGE_DIFFERS, NO_STEP_DIFFERS, first_divergence, not_deterministic
+from lkl_green.testing.detect.ending import describe, ending, kind_of
 from lkl_green.testing.policies import make_policy
 from lkl_green.testing.policies.replay import Replay, Trail
 from lkl_green.testing.recording import Recording
@@ -52,13 +52,15 @@ class Found(NamedTuple):
     Attributes:
         number: which one of the campaign.
         trail: each decision as the number of the option taken.
-        ending: how it ended, for comparison and for people.
+        ending: how it ended, for people.
+        kind: the same for comparison.
         policy: which policy made it.
     """
 
     number: int
     trail: list[int]
     ending: str
+    kind: tuple[object, ...]
     policy: str = ""
 
 
@@ -185,11 +187,11 @@ class Campaign:
             chunk.schedules += 1
             chunk.steps += run.steps
             if not run.passed:
-                chunk.failing.append(Found(number, run.trail, ending(run), self.policy.maker))
+                chunk.failing.append(self._found(number, run))
                 if stop_on_failure:
                     break
             elif chunk.passed is None:
-                chunk.passed = Found(number, run.trail, ending(run), self.policy.maker)
+                chunk.passed = self._found(number, run)
         self._sample_last(first + chunk.schedules - 1, last)
         chunk.samples = self._samples.copy()
         chunk.warnings = list(self.warnings)
@@ -197,6 +199,9 @@ class Campaign:
             chunk.cut_off = self.policy.left_out
             chunk.exhausted, chunk.bound = bool(self.policy.verdict), self.policy.verdict
         return chunk
+
+    def _found(self, number: int, run: Run) -> Found:
+        return Found(number, run.trail, ending(run), kind_of(run), self.policy.maker)
 
     def _sample_last(self, number: int, run: Run | None) -> None:
         if run is not None and run.passed and (not self._samples or self._samples[-1].number != number):
@@ -210,17 +215,20 @@ class Campaign:
             passed: one that passed, to see whether it still does.
         """
         first = self.record(Trail(found.trail))
-        if ending(first[0]) == found.ending and self._is_enough(*first):
+        if kind_of(first[0]) == found.kind and self._is_enough(*first):
             return self.failure(*first, found.number, found.policy)
         second = self.record(Replay(first[1].decisions))
         for again, recording in (first, second):
-            if ending(again) != found.ending:
+            if kind_of(again) != found.kind:
                 return self._differs(found, again, recording, first[1], second[1])
         if passed is not None:
             again, recording = self.record(Trail(passed.trail))
-            if ending(again) != passed.ending:
+            if kind_of(again) != passed.kind:
                 return self._differs(passed, again, recording)
-        return self.failure(*first, found.number, found.policy)
+        failure = self.failure(*first, found.number, found.policy)
+        if len({found.ending, ending(first[0]), ending(second[0])}) > 1:
+            failure.detail = MESSAGE_DIFFERS
+        return failure
 
     def _is_enough(self, run: Run, recording: Recording) -> bool:
         """Whether a failure that takes seconds has been seen often enough; recordings take the most time."""

@@ -36,11 +36,13 @@ def keep(failure: Failure, path: Path, *, shown_as: str, replay: str) -> None:
         shown_as: how people are told this path.
         replay: the command that runs the schedule again.
 
-    Raises:
-        OSError: it cannot be written.
+    A file that cannot be written must not hide what failed: then the failure's text says that.
     """
-    failure.schedule.save(path)
-    failure.how_to_replay = replay
-    if failure.trace:
-        path.with_suffix(".trace").write_text(failure.trace, encoding="utf-8")
-        failure.trace_file = shown_as.removesuffix(path.suffix) + ".trace"
+    try:
+        failure.schedule.save(path)
+        failure.how_to_replay = replay
+        if failure.trace:
+            path.with_suffix(".trace").write_text(failure.trace, encoding="utf-8")
+            failure.trace_file = shown_as.removesuffix(path.suffix) + ".trace"
+    except OSError as error:
+        failure.not_kept = f"{shown_as}: {error.strerror}"

@@ -17,6 +17,12 @@ def check_plain(test: object) -> None:
     """Raises NotATest for what is no plain callable: calling it would run nothing of it."""
     if not callable(test):
         raise NotATest(f"{test!r} cannot be called; a test is a function that schedules are explored of")
+    if getattr(test, "is_hypothesis_test", False):
+        raise NotATest(
+            f"{getattr(test, '__qualname__', test)!s} draws its examples itself, others in each schedule, so that no "
+            "schedule could be run again. Put @given above @schedules(...), or call explore() in the test: then the "
+            "schedules of each example are explored"
+        )
     for function in (test, getattr(type(test), "__call__", None)):  # noqa: B004 - the class's, not whether there is one
         for is_one, what in _WHAT_IT_IS:
             if is_one(function):

@@ -54,6 +54,7 @@ class Failure:
         trace: the last events of the run, as ftrace prints them.
         trace_file: where all of them were written; "" if they were not.
         how_to_replay: the command that runs the schedule again; whoever knows it fills it in.
+        not_kept: why the schedule is in no file though it should; "" if it is, or need not.
     """
 
     verdict: Verdict
@@ -69,6 +70,7 @@ class Failure:
     trace: str = field(default="", repr=False)
     trace_file: str = ""
     how_to_replay: str = ""
+    not_kept: str = ""
 
     def headline(self) -> str:
         """In one line."""
@@ -93,6 +95,8 @@ class Failure:
         tail += [line[: width + _TRACE_MORE] for line in self._trace_lines()]
         if self.how_to_replay:
             tail += ["replay it with:", f"    {self.how_to_replay}"]
+        if self.not_kept:
+            tail.append(f"the schedule was not kept: {self.not_kept}")
         rows = max(max_lines - len(head) - len(tail) - 3, _TABLE_LINES)
         table = schedule_table(self.steps, width, rows).splitlines() if self.steps else []
         return "\n".join([*head, *([""] if table else []), *table, "", *tail])

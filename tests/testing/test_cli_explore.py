@@ -308,7 +308,6 @@ def test_a_schedule_that_does_not_fit_proves_nothing(call: Call) -> None:
         (["explore", "--schedules", "0", "bank.py::test_fine"], "'0' is no number above 0"),
         (["explore", "--time-budget", "0", "bank.py::test_fine"], "time_budget=0.0: seconds, more than 0"),
         (["explore", "--time-budget", "soon", "bank.py::test_fine"], "'soon' is no number of seconds"),
-        (["explore", "--save", "bank.py/x.json", "bank.py::test_overdraft"], "--save bank.py/x.json: "),
         (["explore"], "the following arguments are required: FILE.py::TEST"),
         (["replay", "none.json"], "none.json cannot be read: "),
         (["replay", "bank.py"], "bank.py is not a schedule file: "),
@@ -316,6 +315,19 @@ def test_a_schedule_that_does_not_fit_proves_nothing(call: Call) -> None:
 )
 def test_mistakes(call: Call, argv: list[str], complaint: str) -> None:
     assert re.search(complaint, call(*argv).complaint)
+
+
+def test_a_file_that_cannot_be_written_does_not_hide_what_failed(call: Call) -> None:
+    done = call("explore", "--save", "bank.py/x.json", "bank.py::test_overdraft")
+    assert done.status == 2
+    assert "AssertionError" in done.out
+    assert "the schedule was not kept: bank.py/x.json: " in done.out
+    assert done.err.startswith("lkl-green: --save bank.py/x.json: ")
+    Path(".lkl_schedules").write_text("a file where the directory should be")
+    done = call("explore", "bank.py::test_overdraft")
+    assert (done.status, done.err) == (1, "")
+    assert "the schedule was not kept: .lkl_schedules/bank.py_test_overdraft.json: " in done.out
+    assert "replay it with" not in done.out
 
 
 @pytest.mark.parametrize(

@@ -142,6 +142,37 @@ def test_addresses_in_messages_make_no_difference():
     assert " at 0x" in failure.error
 
 
+def test_other_values_in_messages_are_told_and_make_no_difference():
+    kept = []
+
+    def test():
+        kept.append(object())
+        counter = Shared(0, "counter")
+
+        def increment():
+            counter.value += 1
+
+        for thread in [spawn(increment), spawn(increment)]:
+            thread.join()
+        if counter.peek() != 2:
+            raise ValueError(f"object number {id(kept[-1])} is lost")
+
+    failure = explore(test, shrink=True, policy="random").failure
+    assert failure is not None
+    assert failure.verdict is Verdict.FAILED
+    assert failure.shrunk is not None
+    assert failure.shrunk.after.preemptions == 1
+    assert "its message differs each time" in failure.text()
+    assert replay(test, failure.schedule).verdict is Verdict.FAILED
+
+
+def test_numbers_of_a_program_are_no_addresses():
+    def test():
+        raise ValueError("flags are 0x1f")
+
+    assert "flags are 0x1f" in explore(test).failure.error
+
+
 def generator():
     yield 1
 

@@ -235,6 +235,45 @@ def test_skipping_from_inside_is_skipping(run: Pytest, pytester: pytest.Pytester
     assert not (pytester.path / ".lkl_schedules").exists()
 
 
+def test_a_directory_that_cannot_be_written_does_not_hide_what_failed(run: Pytest, pytester: pytest.Pytester) -> None:
+    (pytester.path / "kept").write_text("a file where the directory should be")
+    result = run(RACE, "--lkl-trace-dir=kept")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["E       assert 1 == 2", "the schedule was not kept: kept/test_it.py_*.json: *"])
+    result.stdout.no_fnmatch_line("replay it with:")
+
+
+def test_examples_of_hypothesis_are_explored_each(run: Pytest) -> None:
+    pytest.importorskip("hypothesis")
+    text = """
+        from hypothesis import given, settings, strategies
+        from lkl_green.testing import schedules
+
+        few = settings(max_examples=3, database=None, deadline=None)
+
+        @few
+        @given(number=strategies.integers(1, 2))
+        @schedules(300)
+        def test_right(number):
+            assert count(number) <= number
+
+        @few
+        @given(number=strategies.integers(2, 3))
+        @schedules(300)
+        def test_wrong(number):
+            assert count(number) == number
+
+        @pytest.mark.schedules(300)
+        @few
+        @given(number=strategies.integers(1, 2))
+        def test_inside_out(number):
+            count(number)
+    """
+    result = run(text)
+    result.assert_outcomes(passed=1, failed=2)
+    result.stdout.fnmatch_lines(["*test_wrong: failed: *", "*test_inside_out draws its examples itself*@given above*"])
+
+
 # -- ordinary pytest
 
 

@@ -19,6 +19,11 @@ NO_STEP_DIFFERS = (
     "between scheduling points"
 )
 
+MESSAGE_DIFFERS = (
+    "its message differs each time that this schedule is run: it tells something that is no part of the schedule, such "
+    "as an address or the real time"
+)
+
 
 def first_divergence(once: Sequence[Step], again: Sequence[Step]) -> str:
     """The first step that differs between two recordings, in words; "" if none does."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import traceback
+from os.path import basename
 from typing import TYPE_CHECKING
 
 from lkl_green.errors import Escape, SoftLockup
 from lkl_green.testing.run import Verdict
+from lkl_green.testing.source import raised_at
 
 if TYPE_CHECKING:
     from lkl_green.testing.run import Run
@@ -35,6 +37,18 @@ def ending(run: Run) -> str:
     if run.verdict is Verdict.HUNG:
         return "hung"  # at which line it was interrupted is chance
     return f"{run.verdict.value} {unaddressed(describe(run.error))}".strip()
+
+
+def kind_of(run: Run) -> tuple[object, ...]:
+    """What two runs of one schedule share, as plain data: the verdict, the exception's type, and where it was raised.
+
+    Not its message: that may tell addresses, in whatever form, and times of day.
+    """
+    error = run.error
+    if error is None or run.verdict is Verdict.HUNG:
+        return (run.verdict.value,)
+    filename, line = raised_at(error) or ("", 0)
+    return run.verdict.value, type(error).__qualname__, basename(filename), line
 
 
 def unaddressed(text: str) -> str:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from lkl_green.testing.campaign import Campaign
-from lkl_green.testing.detect.ending import describe, unaddressed
+from lkl_green.testing.detect.ending import describe
 from lkl_green.testing.policies.replay import Replay, Trail
 from lkl_green.testing.run import Verdict
 from lkl_green.testing.shrink.contrast import contrast
@@ -147,8 +147,8 @@ class Shrinker:
         first = Following(Replay(self._failure.schedule.decisions), self._endless.pace if self._endless else Pace())
         run = self._run(first)
         self._wanted = self._signature(run, first)
-        error = unaddressed(describe(run.error))
-        if run.verdict is not self._failure.verdict or error != unaddressed(self._failure.error):
+        kind = describe(run.error).partition(":")[0]
+        if run.verdict is not self._failure.verdict or kind != self._failure.error.partition(":")[0]:
             return self._failure
         before = first.cost
         self._best = _Best(before, run.trail, first.taken)
@@ -174,6 +174,7 @@ class Shrinker:
         found = self._failure
         run, recording = self._campaign.record(Trail(self._best.trail))
         again = self._campaign.failure(run, recording, found.number, found.schedule.policy)
+        again.detail = again.detail or found.detail
         if self._endless is not None:
             tell_shortened(again, found, self._endless.limit)
         return again
