@@ -31,8 +31,10 @@ if TYPE_CHECKING:
 
 _POLL_S = 0.1
 
-# Handing out a chunk and taking it in should cost little beside running it.
-_BUSY_S = 0.05
+# How long a place in the pool is to have a chunk. Handing one out and taking it in costs up to a quarter of a
+# millisecond of our time, which a worker may want, too. But a failure is believed, and progress told, only when chunks
+# have come back.
+_BUSY_S = 0.2
 
 
 @dataclass
