@@ -11,7 +11,8 @@ from __future__ import annotations
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from lkl_green.embed.awaiting import cancelled_in_loop, run_coroutine
+from lkl_green.embed.awaiting import run_coroutine
+from lkl_green.embed.companion import cancelled_in_loop
 from lkl_green.errors import KernelHalted, TaskExit, TaskUnwind
 from lkl_green.kernel.completion import Completion
 from lkl_green.kernel.kthread import KThread

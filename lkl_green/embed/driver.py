@@ -11,10 +11,6 @@ call. A slice is never run inside a slice, and only ever on the OS thread that o
 *The outbox.* Kernel threads never touch the loop: they leave a message, and sleep. After each slice the messages are
 dealt with, outside the kernel and on the loop's OS thread, whatever OS thread or greenlet the kernel thread runs on.
 So all three configurations work, and the order of what happens is the order in which the kernel did it.
-
-*Time.* The kernel's next timer is the driver's alarm. A virtual clock jumps instead, unless the loop awaits something
-for a kernel thread: what the host does takes no virtual time, so the jump waits for it, as idle does for interrupts
-that are expected.
 """
 
 from __future__ import annotations
@@ -28,6 +24,7 @@ import anyio
 
 from lkl_green.embed import scopes
 from lkl_green.embed.doorbell import Doorbell
+from lkl_green.embed.turns import Turns
 from lkl_green.embed.workers import Workers
 from lkl_green.errors import Deadlock, KernelHalted, LoopGone, WrongLoop
 from lkl_green.kernel.loop import RunReason, RunStatus, RunUntil
@@ -35,8 +32,8 @@ from lkl_green.kernel.loop import RunReason, RunStatus, RunUntil
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lkl_green.embed.awaiting import Companion
     from lkl_green.embed.backend import Backend
+    from lkl_green.embed.companion import Companion
     from lkl_green.embed.pace import Pace
     from lkl_green.embed.trampoline import Trampoline
     from lkl_green.host.poller import Poller
@@ -44,7 +41,7 @@ if TYPE_CHECKING:
     from lkl_green.kernel.task import Task
 
 _UNTIL_IDLE = RunUntil.IDLE
-_IDLE, _DEADLOCK = RunReason.IDLE, RunReason.DEADLOCK
+_IDLE = RunReason.IDLE
 
 
 class Message(Protocol):
@@ -72,27 +69,25 @@ class Driver:
         serving: the companion in whose task the slice runs that is under way.
         stepping: the coroutine of a kernel thread for which the slice runs that is under way.
         error: what ended the kernel.
-        checkpoint: lets the loop run its other tasks once; the backend's.
+        checkpoint, is_here: the backend's: lets the loop run its other tasks once; whether the caller runs in it.
         in_os_threads: kernel threads are OS threads, and not greenlets of this one.
         can_await: whether kernel threads may use `await_()`.
         closing: the block is over; what is left is waiting for init.
         slices: how many were run.
+        status: what the last one has come to.
+        pace: how long the next one may take.
     """
 
     can_await = True
 
     __slots__ = (
-        "_alarm",
-        "_deadline_ns",
         "_doorbell",
         "_fail",
         "_is_virtual",
         "_open_ended",
-        "_pace",
         "_run",
         "_scopes",
-        "_sleeps",
-        "_status",
+        "_turns",
         "_unwatch",
         "backend",
         "checkpoint",
@@ -104,9 +99,11 @@ class Driver:
         "is_here",
         "kernel",
         "outbox",
+        "pace",
         "pending",
         "serving",
         "slices",
+        "status",
         "stepping",
         "workers",
     )
@@ -125,18 +122,16 @@ class Driver:
         self.slices = 0
         self._scopes = backend.scope_probe()
         self.ended = anyio.Event()
-        self._pace = pace
+        self.pace = pace
         self._fail = fail
-        self._alarm = backend.new_alarm()
+        self._turns = Turns(self)
         self._doorbell = Doorbell(kernel.host, partial(backend.call_threadsafe, self._heard), self._loop_has_gone)
-        self._status = RunStatus(RunReason.BUDGET, None)
+        self.status = RunStatus(RunReason.BUDGET, None)
         self.is_here = backend.is_here
         self.checkpoint = backend.checkpoint
         self._run = kernel.loop.run
         self._is_virtual = kernel.clock.is_virtual
         self.in_os_threads = kernel.host.foreign_threads_run_kernel
-        self._sleeps = False
-        self._deadline_ns: int | None = None
         self._open_ended = kernel.open_ended
         self._unwatch: Callable[[], object] | None = None
 
@@ -160,7 +155,7 @@ class Driver:
         """Nobody calls in any more: from now on a kernel that can never go on is deadlocked."""
         self.closing = True
         self.kernel.open_ended = self._open_ended
-        self._alarm.wake()
+        self._turns.wake()
 
     def check(self, what: str) -> None:
         """Raises WrongLoop, LoopGone or KernelHalted if a task cannot ask for anything now."""
@@ -224,10 +219,10 @@ class Driver:
         scope = None if holder is None else innermost(holder)
         self.slices += 1
         self._doorbell.rung = False
-        pace = self._pace
+        pace = self.pace
         run = self._run
         try:
-            self._status = status = run(_UNTIL_IDLE, pace.max_switches, pace.budget_ns)
+            self.status = status = run(_UNTIL_IDLE, pace.max_switches, pace.budget_ns)
         except BaseException as error:
             self.failed(error)
             self._deal_with_messages()
@@ -241,9 +236,10 @@ class Driver:
             outbox.popleft().in_loop()
         if self._unwatch is None and self.kernel.host.made_poller is not None:
             self._watch_descriptors(self.kernel.host.made_poller)
-        # It sleeps, or this is its own slice; most often the kernel has become idle and nothing is due.
-        if self._sleeps and (status.reason is not _IDLE or status.next_event_ns is not None or self._is_virtual):
-            self._adapt_sleep(status)
+        turns = self._turns
+        # They sleep, or this is their own slice; most often the kernel has become idle and nothing is due.
+        if turns.sleeps and (status.reason is not _IDLE or status.next_event_ns is not None or self._is_virtual):
+            turns.sleep_less(status)
 
     def _scope_left_open(self, before: Any) -> None:
         """A kernel thread sleeps with a scope open: that must not be, but in a coroutine of its own."""
@@ -251,25 +247,13 @@ class Driver:
             self.failed(scopes.left_open(self.kernel, self._scopes.look()))
             self._scopes.close(before)
 
-    def _adapt_sleep(self, status: RunStatus) -> None:
-        """Somebody else ran a slice while the driver's task sleeps: it may have to wake earlier."""
-        if status.reason is not _IDLE and status.reason is not _DEADLOCK:
-            self._alarm.wake()
-        elif self._is_virtual:
-            self._alarm.wake()  # time may have to jump, which is the driver's part
-        elif status.next_event_ns is not None:
-            next_ns = status.next_event_ns
-            if self._deadline_ns is None or next_ns < self._deadline_ns:
-                self._deadline_ns = next_ns
-                self._alarm.move_up(next_ns - self.kernel.clock.peek_ns())
-
     def _watch_descriptors(self, poller: Poller) -> None:
         """The kernel has files of the host: be woken when one of them is ready.
 
         A duplicate is watched, because the kernel closes the poller when it halts, in the middle of a slice.
         """
         fd = os.dup(poller.fileno())
-        unwatch = self.backend.watch(fd, self._alarm.wake)
+        unwatch = self.backend.watch(fd, self._turns.wake)
 
         def done() -> None:
             unwatch()
@@ -291,11 +275,11 @@ class Driver:
         """The loop awaits nothing more for a kernel thread; virtual time may have waited for that."""
         self.companions.pop(companion, None)
         if self.kernel.clock.is_virtual:
-            self._alarm.wake()
+            self._turns.wake()
 
     def wake(self) -> None:
         """The kernel has something to do; on the loop's OS thread."""
-        self._alarm.wake()
+        self._turns.wake()
 
     def _heard(self) -> None:
         """Somebody has rung; in a callback of the loop, because waking the driver's task takes another turn of it."""
@@ -303,28 +287,28 @@ class Driver:
             self.go_on(self.is_idle())
         elif self.kernel.embedding is self:
             self._deal_with_messages()
-            self._alarm.wake()
+            self._turns.wake()
 
     def go_on(self, was_idle: bool) -> None:
         """The kernel was given something to do: do it here if it `was_idle`, else in its turn."""
         if was_idle:
             self.slice()
         else:
-            self._alarm.wake()
+            self._turns.wake()
 
     def failed(self, error: BaseException) -> None:
         """The kernel, or the driver, cannot go on: end the block with `error`."""
         if self.error is None:
             self.error = error
         self._fail()
-        self._alarm.wake()
+        self._turns.wake()
 
     # -- the driver's task
 
     async def drive(self) -> None:
         """Run the kernel until it halts. Errors are left in `error`."""
         try:
-            await self._drive()
+            await self._turns.run()
         except GeneratorExit:  # nobody will resume any task of this loop
             self._loop_has_gone()
             raise
@@ -335,66 +319,6 @@ class Driver:
             if cancelled:
                 raise
         self.ended.set()
-
-    async def _drive(self) -> None:
-        kernel = self.kernel
-        time = kernel.host.time
-        sched = kernel.sched
-        checkpoint = self.backend.checkpoint
-        begin = time()
-        while True:
-            points = sched.points
-            self.slice()
-            if self.error is not None or kernel.halted:
-                return
-            end = time()
-            if self._time_jumps() and end - begin < self._pace.budget_ns:
-                continue
-            if self._is_busy():
-                await checkpoint()
-                others = time()
-                self._pace.learn(end - begin, sched.points - points, others - end)
-                begin = others
-                continue
-            self._check_deadlock()
-            if self.error is not None:
-                return
-            await self._sleep()
-            begin = time()
-
-    def _is_busy(self) -> bool:
-        reason = self._status.reason
-        if reason is not _IDLE and reason is not _DEADLOCK:
-            return True
-        return bool(self.kernel.sched.policy.nr_running) or self.kernel.loop.has_events
-
-    def _time_jumps(self) -> bool:
-        """Let virtual time jump to the next timer, if the kernel is idle and waits for nobody outside."""
-        kernel = self.kernel
-        if not kernel.clock.is_virtual or self.companions or self._is_busy():
-            return False
-        if kernel.irq.expected or kernel.readiness.expected or self._status.next_event_ns is None:
-            return False
-        kernel.loop.pause(self._status)
-        self._status = RunStatus(RunReason.BUDGET, None)  # busy: what is due now has not run
-        return True
-
-    def _check_deadlock(self) -> None:
-        if self.closing and self._status.reason is _DEADLOCK and not self.companions and not self.pending:
-            self.failed(Deadlock(self._status.report))
-
-    async def _sleep(self) -> None:
-        """Until the next timer is due, or the doorbell rings."""
-        kernel = self.kernel
-        next_ns = None if kernel.clock.is_virtual else self._status.next_event_ns
-        self._deadline_ns = next_ns
-        delay_ns = None if next_ns is None else max(next_ns - kernel.clock.peek_ns(), 0)
-        self._sleeps = True
-        try:
-            await self._alarm.wait(delay_ns)
-        finally:
-            self._sleeps = False
-            self._deadline_ns = None
 
     # -- the end
 
@@ -408,7 +332,7 @@ class Driver:
                 one.kernel_has_gone()
             for companion in list(self.companions):
                 companion.cancel()
-            self._alarm.wake()
+            self._turns.wake()
 
     def abandoned(self, task: Task) -> bool:
         """Whether a task was given up, because it goes on sleeping while it is killed."""

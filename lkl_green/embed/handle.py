@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import anyio
 
-from lkl_green.embed.awaiting import close
 from lkl_green.embed.calls import Call, raise_error
+from lkl_green.embed.companion import close
 from lkl_green.embed.streams import KernelIterator, KernelStream
 from lkl_green.embed.workers import fork
 from lkl_green.kernel.unistd import O_ACCMODE, O_RDONLY, O_WRONLY

@@ -345,6 +345,17 @@ async def test_calls_from_another_event_loop_are_refused(kernels: Kernels) -> No
         assert "another event loop" in await anyio.to_thread.run_sync(elsewhere)
 
 
+async def test_nothing_is_kept_of_what_has_ended(kernels: Kernels) -> None:
+    """Neither of calls that somebody awaited nor of threads that nobody did: at the end of the block all is done."""
+    async with kernels.running() as k:
+        pending = k.kernel.embedding.pending
+        k.spawn(msleep, 1)
+        assert len(pending) == 1
+        await k.call(lambda: None)
+        await k.call(msleep, 3)
+        assert not pending
+
+
 async def test_kernel_threads_of_a_call_are_killed_by_nobody_else(kernels: Kernels) -> None:
     """Children outlive the call, like the children of any kernel thread."""
 

@@ -13,7 +13,7 @@ import pytest
 
 from lkl_green import Kernel, KernelPanic, lkl_start_kernel
 from lkl_green.embed import await_, running
-from lkl_green.errors import AwaitCancelled, LoopGone, ScopeAcrossSwitch
+from lkl_green.errors import AwaitCancelled, LoopGone, ScopeAcrossSwitch, WrongLoop
 from lkl_green.linux import Completion, current_kernel, msleep, request_irq, schedule
 
 if TYPE_CHECKING:
@@ -170,3 +170,35 @@ async def test_a_panic_in_a_call_of_the_caller_reaches_both(kernels: Kernels) ->
         async with kernels.running() as k:
             await k.call(k.kernel.panic, "on purpose")
             await k.call(schedule)
+
+
+def test_calls_from_another_event_loop_of_the_same_os_thread_are_refused() -> None:
+    """The loop that runs the kernel stands still meanwhile; the OS thread alone does not tell."""
+    kernel = lkl_start_kernel(loglevel=0)
+    loop, other = asyncio.new_event_loop(), asyncio.new_event_loop()
+    block = running(kernel)
+    entered: list[Any] = []
+
+    async def enter_and_leave(left: asyncio.Event) -> None:
+        async with block as k:
+            entered.append((k, left))
+            loop.stop()
+            await left.wait()
+
+    async def leave() -> None:
+        entered[0][1].set()
+        await task
+
+    async def call_from_elsewhere() -> None:
+        with pytest.raises(WrongLoop, match="another event loop"):
+            await entered[0][0].call(schedule)
+
+    try:
+        task = loop.create_task(enter_and_leave(asyncio.Event()))
+        loop.run_forever()
+        other.run_until_complete(call_from_elsewhere())
+        loop.run_until_complete(leave())
+    finally:
+        loop.close()
+        other.close()
+    assert kernel.halted
