@@ -318,16 +318,21 @@ async def test_waiting_for_a_completion_and_giving_up(kernels: Kernels) -> None:
 
 async def test_a_call_of_a_task_outside_the_block_ends_when_the_kernel_halts(kernels: Kernels) -> None:
     errors: list[str] = []
+    begun = anyio.Event()
+
+    def sleeper() -> None:
+        begun.set()
+        msleep(1_000_000)
 
     async def outside(k: Any) -> None:
         try:
-            await k.call(msleep, 1_000_000)
+            await k.call(sleeper)
         except KernelHalted as error:
             errors.append(str(error))
 
     async with anyio.create_task_group() as group, kernels.running() as k:
         group.start_soon(outside, k)
-        await anyio.sleep(0.002)
+        await begun.wait()
     assert len(errors) == 1
     assert "taken down" in errors[0]
 
