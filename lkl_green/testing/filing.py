@@ -6,12 +6,17 @@ import hashlib
 import re
 from typing import TYPE_CHECKING
 
+from lkl_green.testing.run import Verdict
+
 if TYPE_CHECKING:
     from pathlib import Path
 
     from lkl_green.testing.report import Failure
 
 _LONG = 100
+
+# What a schedule alone does not show: another process has not run the others, and is in luck or out of it.
+_NOT_OF_ONE_SCHEDULE = (Verdict.NONDETERMINISTIC, Verdict.KEPT_STATE)
 
 
 def schedule_file(directory: Path, test: str) -> Path:
@@ -36,11 +41,13 @@ def keep(failure: Failure, path: Path, *, shown_as: str, replay: str) -> None:
         shown_as: how people are told this path.
         replay: the command that runs the schedule again.
 
-    A file that cannot be written must not hide what failed: then the failure's text says that.
+    A verdict on a whole campaign gets no such command. A file that cannot be written must not hide what failed: then
+    the failure's text says that.
     """
     try:
         failure.schedule.save(path)
-        failure.how_to_replay = replay
+        if failure.verdict not in _NOT_OF_ONE_SCHEDULE:
+            failure.how_to_replay = replay
         if failure.trace:
             path.with_suffix(".trace").write_text(failure.trace, encoding="utf-8")
             failure.trace_file = shown_as.removesuffix(path.suffix) + ".trace"

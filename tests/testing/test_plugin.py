@@ -235,6 +235,37 @@ def test_skipping_from_inside_is_skipping(run: Pytest, pytester: pytest.Pytester
     assert not (pytester.path / ".lkl_schedules").exists()
 
 
+def test_state_that_is_kept_is_told_and_no_replay_is_promised(run: Pytest) -> None:
+    result = run("""
+        from lkl_green.linux import Mutex
+        cache = {}
+
+        def look_up(lock):
+            if not cache:
+                with lock:
+                    cache[1] = 1
+
+        @pytest.mark.schedules(20)
+        def test_kept():
+            lock = Mutex(name="cache")
+            for thread in [spawn(look_up, lock), spawn(look_up, lock)]:
+                thread.join()
+
+        @pytest.mark.schedules(20, setup=lambda: cache.clear())
+        def test_cleared():
+            test_kept()
+
+        @pytest.mark.schedules(20, verify=False)
+        def test_unchecked():
+            test_kept()
+    """)
+    result.assert_outcomes(failed=1, passed=2)
+    result.stdout.fnmatch_lines(
+        ["state kept between schedules", "the runs part at step *lock cache at test_it.py:*", "*setup=*"]
+    )
+    result.stdout.no_fnmatch_line("replay it with:")
+
+
 def test_a_directory_that_cannot_be_written_does_not_hide_what_failed(run: Pytest, pytester: pytest.Pytester) -> None:
     (pytester.path / "kept").write_text("a file where the directory should be")
     result = run(RACE, "--lkl-trace-dir=kept")

@@ -89,7 +89,8 @@ class Shrunk(NamedTuple):
 def _told(cost: Cost, first: int) -> str:
     preemptions = f"{cost.preemptions} preemption{'s'[: cost.preemptions != 1]}"
     faults = f", {cost.faults} fault{'s'[: cost.faults != 1]}" if cost.faults else ""
-    return f"{preemptions}{faults} {f'in the first {first}' if first else f'and {cost.steps}'} steps"
+    steps = f"in the first {first} steps" if first else f"and {cost.steps} step{'s'[: cost.steps != 1]}"
+    return f"{preemptions}{faults} {steps}"
 
 
 class _Best(NamedTuple):
