@@ -13,6 +13,8 @@ from lkl_green.testing.threads.thread import current_handle, threads_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from lkl_green.kernel.kernel import Kernel
+
 
 def run_threads(main: Callable[..., Any], *args: Any, **options: Any) -> Any:
     """Run a function that uses threads, in a kernel of its own; what it returns.
@@ -50,7 +52,16 @@ def finish_threads() -> None:
     kernel = current_kernel()
     if kernel.sched.current.killed:
         return
-    _shut_pools()
+    futures: Any = sys.modules.get("concurrent.futures.thread")
+    was_shut = futures._shutdown
+    try:
+        _shut_pools(futures, kernel)
+        _join_all(kernel)
+    finally:
+        futures._shutdown = was_shut  # the next kernel may have pools, too
+
+
+def _join_all(kernel: Kernel) -> None:
     me = current_handle()
     while True:
         waited_for = [
@@ -62,10 +73,8 @@ def finish_threads() -> None:
             thread.join()
 
 
-def _shut_pools() -> None:
+def _shut_pools(futures: Any, kernel: Kernel) -> None:
     """Tell the idle workers of thread pools to end (concurrent.futures.thread._python_exit)."""
-    futures: Any = sys.modules.get("concurrent.futures.thread")
-    kernel = current_kernel()
     for thread, work_queue in list(futures._threads_queues.items()):
         handle = thread.__dict__.get("_green")
         if handle is not None and handle.kernel is kernel and not handle.done:

@@ -105,6 +105,15 @@ def test_a_pool_that_nobody_shuts_down_is_no_deadlock() -> None:
     assert ThreadPoolExecutor(1).submit(lambda: 7).result() == 7  # and the next pool, outside, is none the wiser
 
 
+def test_pools_that_nobody_shut_down_in_one_kernel_leave_the_next_one_its_pools() -> None:
+    with green_threads():
+        for _ in range(2):
+            kernel = lkl_start_kernel(
+                as_main(lambda: ThreadPoolExecutor(2).submit(lambda: 42).result()), clock="virtual"
+            )
+            assert kernel.run() == 42
+
+
 def test_a_barrier_lets_all_through_when_the_last_has_come(log: list[Any]) -> None:
     def program() -> None:
         barrier = threading.Barrier(3, action=lambda: log.append("all here"))
