@@ -27,7 +27,6 @@ has to be kept in step with it.
 from __future__ import annotations
 
 import contextvars
-import weakref
 from collections import deque
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
@@ -45,6 +44,7 @@ from lkl_green.host.objects import (
     used_after_free,
 )
 from lkl_green.host.stacks import os_thread_frame
+from lkl_green.host.visitors import Visitors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -54,8 +54,6 @@ if TYPE_CHECKING:
 
 # How often a thread that blocks again while it is unwound is told to exit, before it is given up.
 UNWIND_TRIES = 8
-# Adopted greenlets are looked through for dead ones each time their number exceeds twice the living by this.
-SLACK = 64
 APPLICATION = "the application"
 
 
@@ -88,11 +86,9 @@ class GreenletHost(CommonHost[GreenletThread]):
         self._launcher: greenlet | None = None
         self._closing = False
         self._refused: list[greenlet] = []
-        # Created threads and the main greenlet, by identity; they end in ways the host sees. The application's other
-        # greenlets are held weakly, so that adopting one does not keep it alive.
+        # Created threads and the main greenlet, by identity; they end in ways the host sees.
         self._by_greenlet: dict[greenlet, GreenletThread] = {}
-        self._visitors: weakref.WeakKeyDictionary[greenlet, GreenletThread] = weakref.WeakKeyDictionary()
-        self._visitors_of: dict[int, list[GreenletThread]] = {}
+        self._visitors: Visitors[GreenletThread] = Visitors()
 
     # -- life cycle
 
@@ -294,23 +290,14 @@ class GreenletHost(CommonHost[GreenletThread]):
             return thread
         visitor = self._visitors.get(me)
         if visitor is None:
-            visitor = self._visitors[me] = self._record(adopted=True)
-            self._remember_visitor(visitor, ident)
+            visitor = self._record(adopted=True)
+            self._visitors.add(me, visitor, ident, self._keys)
         return visitor
-
-    def _remember_visitor(self, visitor: GreenletThread, ident: int) -> None:
-        """Keep the record for its TLS destructors, which run when the OS thread ends."""
-        visitors = self._visitors_of.setdefault(ident, [])
-        if len(visitors) > 2 * len(self._visitors) + SLACK:
-            living = set(self._visitors.values())
-            with_values = {thread for key in self._keys for thread in key.values}
-            visitors[:] = [thread for thread in visitors if thread in living or thread in with_values]
-        visitors.append(visitor)
 
     def _os_thread_ended(self, ident: int) -> None:
         super()._os_thread_ended(ident)
         # No thread is the owner now, so that _current() finds who calls by the OS thread.
-        for visitor in self._visitors_of.pop(ident, []):
+        for visitor in self._visitors.pop_all_of(ident):
             self._by_ident[ident] = visitor
             self._run_destructors(visitor)
         self._by_ident.pop(ident, None)
