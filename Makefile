@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # The interpreters that `make test` looks for besides $(PYTHON).
-VERSIONS := 3.11 3.12 3.13
+VERSIONS := 3.11 3.12 3.13 3.14 3.15
 
 .PHONY: help demo test lint bench soak real-bugs clean
 .DELETE_ON_ERROR:
