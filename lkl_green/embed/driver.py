@@ -27,7 +27,7 @@ from lkl_green.embed.doorbell import Doorbell
 from lkl_green.embed.turns import Turns
 from lkl_green.embed.workers import Workers
 from lkl_green.errors import Deadlock, KernelHalted, LoopGone, WrongLoop
-from lkl_green.kernel.loop import RunReason, RunStatus, RunUntil
+from lkl_green.kernel.loop import RunReason, RunStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from lkl_green.kernel.kernel import Kernel
     from lkl_green.kernel.task import Task
 
-_UNTIL_IDLE = RunUntil.IDLE
 _IDLE = RunReason.IDLE
 
 
@@ -129,7 +128,7 @@ class Driver:
         self.status = RunStatus(RunReason.BUDGET, None)
         self.is_here = backend.is_here
         self.checkpoint = backend.checkpoint
-        self._run = kernel.loop.run
+        self._run = kernel.loop.run_slice
         self._is_virtual = kernel.clock.is_virtual
         self.in_os_threads = kernel.host.foreign_threads_run_kernel
         self._open_ended = kernel.open_ended
@@ -222,7 +221,7 @@ class Driver:
         pace = self.pace
         run = self._run
         try:
-            self.status = status = run(_UNTIL_IDLE, pace.max_switches, pace.budget_ns)
+            self.status = status = run(pace.max_switches, pace.budget_ns)
         except BaseException as error:
             self.failed(error)
             self._deal_with_messages()

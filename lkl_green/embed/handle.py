@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from contextvars import copy_context
 from inspect import isawaitable
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import anyio
@@ -69,7 +70,7 @@ class Embedded:
             AwaitCancelled: something that `fn` awaited was cancelled in the loop.
             Exception: whatever `fn` raises.
         """
-        if not callable(fn):
+        if type(fn) is not FunctionType and not callable(fn):
             raise not_a_function("call", fn)
         if name is None:
             name = getattr(fn, "__name__", "call")

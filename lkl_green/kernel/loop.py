@@ -140,6 +140,15 @@ class RunLoop:
         self._deadline_ns = NEVER if budget_ns is None else kernel.host.time() + budget_ns
         return self._enter_and_run(early)
 
+    def run_slice(self, max_switches: int, budget_ns: int) -> RunStatus:
+        """`run()` until idle within both budgets, by the driver of an event loop, who knows where it is."""
+        kernel = self._kernel
+        if kernel.halted or self.running:
+            return self.run(RunUntil.IDLE, max_switches, budget_ns)
+        self._limit = self._sched.points + max_switches
+        self._deadline_ns = kernel.host.time() + budget_ns
+        return self._enter_and_run(_BUDGET)
+
     def run_until_idle(self) -> RunStatus:
         """`run()` without limits, by a caller that `check_caller` has let through."""
         self._limit = self._deadline_ns = NEVER
