@@ -22,6 +22,7 @@ from lkl_green.testing.report import Failure
 from lkl_green.testing.run import Run, Verdict
 from lkl_green.testing.schedule import Schedule
 from lkl_green.testing.source import traceback_of
+from lkl_green.testing.strays import nothing_explored, watching_strays
 from lkl_green.testing.testbed import Testbed
 from lkl_green.testing.verify import Sample, sample_of
 
@@ -77,6 +78,7 @@ class Chunk:
         exhausted: whether the policy had no more; what it says to that is `bound`.
         cut_off: why it ended early; "" if it did not.
         samples: schedules that passed, to be run again at the end of the campaign.
+        strays: the OS threads that the test started in the first schedule though they are not replaced.
     """
 
     first: int
@@ -90,6 +92,7 @@ class Chunk:
     bound: str = ""
     cut_off: str = ""
     samples: list[Sample] = field(default_factory=list)
+    strays: list[str] = field(default_factory=list)
 
 
 class Campaign:
@@ -127,6 +130,7 @@ class Campaign:
         self.testbed = Testbed(**bed_options)
         self.warnings: dict[str, None] = {}
         self._samples: list[Sample] = []
+        self._strays: list[str] = []
         self._threads = ExitStack()
         if threads:
             from lkl_green.testing.threads.campaign import green_schedules
@@ -148,13 +152,21 @@ class Campaign:
         if not self.policy.begin(self.seed, number):
             return None
         if self._inspects and number in INSPECTED:
-            recording = Recording(self.policy, trace_capacity=0)
-            run = self.testbed.run(self.test, recording)
-            self.warnings.update(dict.fromkeys(recording.warnings))
-            if run.passed:
-                self._samples.append(sample_of(number, run, self.policy.maker, recording))
-            return run
+            return self._inspect(number)
         return self.testbed.run(self.test, self.policy)
+
+    def _inspect(self, number: int) -> Run:
+        """Run a schedule and look at what it does."""
+        recording = Recording(self.policy, trace_capacity=0)
+        if number or self.options.get("threads", False):
+            run = self.testbed.run(self.test, recording)
+        else:
+            with watching_strays() as self._strays:
+                run = self.testbed.run(self.test, recording)
+        self.warnings.update(dict.fromkeys(recording.warnings))
+        if run.passed:
+            self._samples.append(sample_of(number, run, self.policy.maker, recording))
+        return run
 
     def run_chunk(
         self,
@@ -175,6 +187,7 @@ class Campaign:
         chunk = Chunk(first, count)
         self.warnings.clear()
         self._samples.clear()
+        self._strays = []
         last: Run | None = None
         for number in range(first, first + count):
             if advance is not None and not advance(number - first):
@@ -193,7 +206,7 @@ class Campaign:
             elif chunk.passed is None:
                 chunk.passed = self._found(number, run)
         self._sample_last(first + chunk.schedules - 1, last)
-        chunk.samples = self._samples.copy()
+        chunk.samples, chunk.strays = self._samples.copy(), self._strays
         chunk.warnings = list(self.warnings)
         if not chunk.cut_off:
             chunk.cut_off = self.policy.left_out
@@ -242,6 +255,12 @@ class Campaign:
         parts = (first_divergence(recording.steps, other.steps) for other in others)
         not_deterministic(again, found.ending, next(filter(None, parts), NO_STEP_DIFFERS))
         return self.failure(again, recording, found.number, found.policy)
+
+    def blame(self, strays: list[str]) -> Failure:
+        """Nothing was decided in any schedule, and the test starts threads: it was not explored."""
+        run, recording = self.record(Trail([]))
+        nothing_explored(run, strays)
+        return self.failure(run, recording, 0)
 
     def record(self, policy: Policy) -> tuple[Run, Recording]:
         """Run one schedule by `policy`, and write it down."""

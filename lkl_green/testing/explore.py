@@ -168,6 +168,9 @@ def _verify(chunks: list[Chunk], campaign: Campaign, report: Report, meter: Mete
     samples = [sample for chunk in chunks for sample in chunk.samples if sample.number in INSPECTED]
     if chunks[-1].samples and chunks[-1].samples[-1] not in samples:
         samples.append(chunks[-1].samples[-1])
+    if chunks[0].strays and not any(sample.print.trail for sample in samples):
+        report.outcome, report.reason, report.failures = Outcome.FAILED, "", [campaign.blame(chunks[0].strays)]
+        return
     report.replayed, failure = run_again(campaign, samples, report.schedules, lambda: meter.left_s() != 0)
     if failure is not None:
         report.outcome, report.reason, report.failures = Outcome.FAILED, "", [failure]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _LONG = 100
 
 # What a schedule alone does not show: another process has not run the others, and is in luck or out of it.
-_NOT_OF_ONE_SCHEDULE = (Verdict.NONDETERMINISTIC, Verdict.KEPT_STATE)
+_NOT_OF_ONE_SCHEDULE = (Verdict.NONDETERMINISTIC, Verdict.KEPT_STATE, Verdict.UNEXPLORED)
 
 
 def schedule_file(directory: Path, test: str) -> Path:

@@ -24,6 +24,7 @@ class Verdict(enum.Enum):
     ESCAPED = "escaped"  # the real clock, a real thread, a real socket
     NONDETERMINISTIC = "not deterministic"  # two runs of one schedule differ
     KEPT_STATE = "state kept between schedules"  # a schedule goes another way because others were run before it
+    UNEXPLORED = "nothing explored"  # its threads are OS threads, and no schedule decides anything
     MISMATCH = "schedule does not fit"  # a recorded schedule asks for what this program does not do
 
 

@@ -250,3 +250,36 @@ def test_sets_of_threads_and_futures_have_an_order(test: Callable[[], None]) -> 
 
     report = explore(disturbed, schedules=200, threads=True)
     assert report.passed, report.text()
+
+
+# -- tests that explore nothing
+
+
+def with_threads() -> None:
+    threads = [threading.Thread(target=time.sleep, args=(0,), name=name) for name in ("ann", "bob")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_threads_that_are_not_replaced_are_no_pass(jobs: int) -> None:
+    report = explore(with_threads, schedules=130, jobs=jobs, shrink=True)
+    detail = told(report)
+    assert report.failure.headline() == "nothing explored"
+    assert "the test starts OS threads (ann, bob)" in detail
+    assert "Pass threads=True" in detail
+    assert threading.Thread.start.__module__ == "threading"
+
+
+def test_replaced_they_are_explored() -> None:
+    assert explore(with_threads, schedules=100, threads=True).passed
+
+
+def test_a_thread_beside_tasks_that_are_explored_is_the_tests_own_business() -> None:
+    def test() -> None:
+        with_threads()
+        count()
+
+    assert explore(test, schedules=100).passed

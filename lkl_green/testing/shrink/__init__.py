@@ -41,7 +41,13 @@ DEFAULT_BUDGET_S = 1.5
 DEFAULT_MAX_RUNS = 20_000
 
 # Verdicts that are not about one schedule, or that take too long to be met again and again.
-_NOT_SHRUNK = (Verdict.NONDETERMINISTIC, Verdict.KEPT_STATE, Verdict.MISMATCH, Verdict.HUNG)
+_NOT_SHRUNK = (
+    Verdict.NONDETERMINISTIC,
+    Verdict.KEPT_STATE,
+    Verdict.UNEXPLORED,
+    Verdict.MISMATCH,
+    Verdict.HUNG,
+)
 
 # A candidate that has done so many times the steps of the best schedule, and these, has lost its way.
 _STEPS_FACTOR = 4
