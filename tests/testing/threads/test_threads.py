@@ -25,6 +25,8 @@ from lkl_green.testing.threads import as_main, green_threads, run_threads
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+INHERITED = bool(getattr(sys.flags, "thread_inherit_context", False))  # -X thread_inherit_context=1
+
 made_earlier = Lock()
 made_earlier_too = threading.RLock()
 local_made_earlier = threading.local()
@@ -164,7 +166,8 @@ def test_each_thread_has_locals_and_context_of_its_own() -> None:
         start_and_join(look, look)
         return [*seen, counter.number]
 
-    assert run_threads(program) == [(15, "unset", False), (15, "unset", False), 11]
+    first = "main" if INHERITED else "unset"
+    assert run_threads(program) == [(15, first, False), (15, first, False), 11]
 
 
 def test_the_main_thread_is_the_main_thread() -> None:
@@ -217,8 +220,7 @@ def test_a_thread_starts_with_no_context_variables_unless_they_are_inherited() -
         start_and_join(lambda: (seen.append(number.get()), number.set(2)))
         return [*seen, number.get()]
 
-    inherited = bool(getattr(sys.flags, "thread_inherit_context", False))  # -X thread_inherit_context=1
-    assert run_threads(program) == [int(inherited), 1]
+    assert run_threads(program) == [int(INHERITED), 1]
 
 
 @pytest.mark.skipif(sys.version_info < (3, 14), reason="Thread(context=) is new in Python 3.14")
