@@ -144,8 +144,7 @@ class Exits:
     def _forget_children(self, task: Task) -> None:
         """Give the children to another thread of the process, or to init (Linux: forget_original_parent())."""
         kernel = self._kernel
-        heir = kernel.signals.heir(task)
-        if heir is not None:
+        if kernel.signals.known and (heir := kernel.signals.heir(task)) is not None:
             self._bequeath(task, heir)
             return
         init = kernel.init_task
@@ -160,7 +159,7 @@ class Exits:
             child.parent = init
             child.flags |= PF_REPARENTED
             init.children[child] = None
-            if self._is_collectable(child) and not self._parent_is_told(child):
+            if child.exit_state and self._is_collectable(child) and not self._parent_is_told(child):
                 self.release_task(child)
 
     def _bequeath(self, task: Task, heir: Task) -> None:
