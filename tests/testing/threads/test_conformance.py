@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from typing import Any
@@ -42,10 +43,10 @@ def test_the_interpreters_own_tests_pass(module: str, outcomes: dict[str, Any]) 
         pytest.skip(f"this interpreter was installed without {module}")
     assert not outcome["failed"], "\n".join(f"{name}: {error}" for name, error in outcome["failed"].items())
     assert outcome["passed"]
-    said = table_cell(module)
-    if said:  # the page has a column for this very version
-        is_so = f"{len(outcome['passed'])} passed, {len(outcome['skipped'])} skipped"
-        assert said == is_so, f"docs/{PAGE.name} is out of date for {VERSION}"
+    said = [int(number) for number in re.findall(r"\d+", table_cell(module))]
+    if said:  # the page has numbers for this very version; which tests skip themselves depends on how it was built
+        ran = len(outcome["passed"]) + len(outcome["skipped"])
+        assert sum(said) == ran, f"docs/{PAGE.name} is out of date for {VERSION}"
 
 
 def test_locks_keep_their_promises_under_random_schedules() -> None:
