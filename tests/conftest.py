@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,12 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
 
 
 PATIENCE_S = 10
+
+
+def pytest_configure() -> None:
+    """Take Ctrl-C, here and in the programs that tests start: a shell makes its background jobs ignore it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
