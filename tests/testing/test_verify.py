@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import random
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -222,6 +224,39 @@ def test_what_the_standard_library_does_once_is_its_own_business(jobs: int) -> N
     report = explore(runs_a_loop, schedules=40, threads=True, jobs=jobs)
     assert report.passed, report.text()
     assert report.replayed == 2
+
+
+@pytest.mark.parametrize("schedules", [2, 800])
+def test_it_may_do_so_in_a_later_schedule_than_the_first(schedules: int) -> None:
+    """A module that is imported by the second schedule makes a lock, and takes it once in a process."""
+    order: list[str] = []
+
+    def test() -> None:
+        order.clear()
+        lock = threading.Lock()
+
+        def come(name: str, times: int) -> None:
+            for _ in range(times):
+                with lock:
+                    order.append(name)
+
+        threads = [threading.Thread(target=come, args=one) for one in (("a", 2), ("b", 1))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if order == ["a", "a", "b"]:
+            importing.append(1)
+            importlib.import_module("tempfile").TemporaryFile().close()
+
+    importing: list[int] = []
+    known = sys.modules.pop("tempfile", None)
+    try:
+        report = explore(test, schedules=schedules, threads=True)
+    finally:
+        sys.modules["tempfile"] = known or importlib.import_module("tempfile")
+    assert importing
+    assert report.passed, report.text()
 
 
 def in_pools() -> None:
