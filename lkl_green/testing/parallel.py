@@ -68,6 +68,9 @@ class Pool(Protocol):
 
     capacity: int
 
+    def start(self) -> None:
+        """Be ready."""
+
     def submit(self, first: int, count: int, deadline_s: float | None) -> None:
         """Have a chunk run."""
 
@@ -92,6 +95,9 @@ class ExecutorPool:
         self._executor = executor
         self._plan = plan
         self._calls: dict[Future[Chunk], tuple[int, int]] = {}
+
+    def start(self) -> None:
+        """The executor has been started by whoever gave it to us."""
 
     def submit(self, first: int, count: int, deadline_s: float | None) -> None:
         """Have a chunk run."""
@@ -132,6 +138,7 @@ def run_chunks(plan: Plan, schedules: int, meter: Meter, jobs: int, executor: Ex
         )
     pool = _pool(plan, jobs, executor)
     try:
+        pool.start()
         yield from _in_order(pool, schedules, meter, plan.stop_on_failure)
     finally:
         pool.close()

@@ -1,4 +1,10 @@
-"""Processes that run chunks of a campaign, one chunk at a time each, with a kernel that they keep."""
+"""Processes that run chunks of a campaign, one chunk at a time each, with a kernel that they keep.
+
+Ctrl-C goes to every process of the terminal's foreground. It is meant for whoever started the workers, who ends them; a
+worker that died of it would look like a worker that failed. So a worker ignores SIGINT, and until it can say so the
+signal is blocked: a new process inherits the mask of the thread that starts it, through exec() too. In that thread the
+signal waits until all workers are known, so that none is left behind.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +13,15 @@ import multiprocessing
 import signal
 import warnings
 from collections import deque
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from lkl_green.testing.campaign import Campaign, Chunk
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from multiprocessing.process import BaseProcess
 
 _EXIT_TIMEOUT_S = 5.0
@@ -36,7 +44,7 @@ class _Order(NamedTuple):
 
 
 class Workers:
-    """Some processes.
+    """Some processes, from start() to close().
 
     Args:
         plan: the campaign.
@@ -50,20 +58,34 @@ class Workers:
 
     def __init__(self, plan: ChunkRunner, jobs: int, *, fork: bool) -> None:
         self.capacity = 2 * jobs
+        self._plan = plan
+        self._jobs = jobs
+        self._fork = fork
         self._waiting: deque[_Order] = deque()
         self._lost: list[Chunk] = []
         self._orders: dict[Connection, deque[_Order]] = {}
         self._processes: dict[Connection, BaseProcess] = {}
-        context: Any = multiprocessing.get_context("fork" if fork else "spawn")
-        for number in range(jobs):
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_work, args=(plan, theirs), name=f"schedules-{number}", daemon=True)
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
-                process.start()  # from Python 3.12 on it warns of threads that run no Python, too
-            theirs.close()
-            self._processes[ours] = process
-            self._orders[ours] = deque()
+
+    def start(self) -> None:
+        """Start all of them. close() has to follow, even if this raises."""
+        context: Any = multiprocessing.get_context("fork" if self._fork else "spawn")
+        if not self._fork:
+            resource_tracker.ensure_running()  # starting it unblocks SIGINT, whatever the mask was
+        with _sigint_held():
+            for number in range(self._jobs):
+                self._start_one(context, f"schedules-{number}")
+
+    def _start_one(self, context: Any, name: str) -> None:
+        ours, theirs = context.Pipe()
+        # A forked worker has our ends of the pipes as well, and would never see that we are gone.
+        not_theirs = [*self._processes, ours] if self._fork else []
+        process = context.Process(target=_work, args=(self._plan, theirs, not_theirs), name=name, daemon=True)
+        self._processes[ours] = process
+        self._orders[ours] = deque()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
+            process.start()  # from Python 3.12 on it warns of threads that run no Python, too
+        theirs.close()
 
     def submit(self, first: int, count: int, deadline_s: float | None) -> None:
         """Have a chunk run by whoever has least to do."""
@@ -102,17 +124,34 @@ class Workers:
 
     def close(self) -> None:
         """End all of them, whatever they are at."""
-        for worker, process in self._processes.items():
-            worker.close()
-            process.kill()
-        for process in self._processes.values():
-            process.join(_EXIT_TIMEOUT_S)
-            process.close()
+        with _sigint_held():
+            for worker, process in self._processes.items():
+                worker.close()
+                if process.pid is not None:
+                    process.kill()
+            for process in self._processes.values():
+                if process.pid is not None:
+                    process.join(_EXIT_TIMEOUT_S)
+                process.close()
+            self._processes.clear()
 
 
-def _work(plan: ChunkRunner, orders: Connection) -> None:
+@contextmanager
+def _sigint_held() -> Iterator[None]:
+    """Whoever presses Ctrl-C is heard afterwards."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _work(plan: ChunkRunner, orders: Connection, not_ours: Iterable[Connection]) -> None:
     """The life of a worker process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever started us, who ends us
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # a test of signals finds the mask as it is elsewhere
+    for connection in not_ours:
+        connection.close()
     gc.freeze()  # what was there before the fork stays shared
     with plan.open() as campaign:
         while True:

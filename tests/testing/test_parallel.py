@@ -201,6 +201,115 @@ def test_numbers_that_make_no_sense(options: dict[str, Any], complaint: str) -> 
         explore(sharing.passes, **options)
 
 
+# -- Ctrl-C in the first moments
+
+
+EARLY = """
+import multiprocessing, os, signal, sys, threading
+from multiprocessing import util
+import interrupted
+from lkl_green.testing import explore
+
+def to_all():
+    os.killpg(0, signal.SIGINT)
+
+if __name__ == "__main__":
+    when = sys.argv[1]
+    if when == "worker":  # before it runs anything of ours
+        util.register_after_fork(interrupted, lambda _: os.kill(os.getpid(), signal.SIGINT))
+    elif when == "parent":  # where an exception is ignored
+        os.register_at_fork(after_in_parent=to_all)
+    elif when == "spawned":
+        threading.Thread(target=threading.Event().wait, args=(60,), daemon=True).start()
+    try:
+        print(explore(interrupted.passes, schedules=64, jobs=2).outcome.value)
+    except KeyboardInterrupt:
+        print("interrupted", len(multiprocessing.active_children()))
+"""
+INTERRUPTED = """
+import multiprocessing, os, signal
+if multiprocessing.current_process().name != "MainProcess":
+    os.kill(os.getpid(), signal.SIGINT)
+
+def passes():
+    pass
+"""
+
+
+def run_early(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """In a session of its own, so that a signal for the process group is for nobody else."""
+    (directory / "interrupted.py").write_text(INTERRUPTED)
+    (directory / "early.py").write_text(EARLY)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (Path(__file__).parents[2], directory)))}
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=directory,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        start_new_session=True,
+    )
+
+
+@pytest.mark.parametrize("when", ["worker", "spawned"])
+def test_a_worker_is_deaf_to_ctrl_c_from_its_first_instruction(tmp_path: Path, when: str) -> None:
+    done = run_early(tmp_path, "early.py", when)
+    assert (done.stdout, done.stderr) == ("passed\n", "")
+
+
+def test_ctrl_c_while_workers_start_interrupts_and_leaves_none_behind(tmp_path: Path) -> None:
+    done = run_early(tmp_path, "early.py", "parent")
+    assert (done.stdout, done.stderr) == ("interrupted 0\n", "")
+
+
+INTERRUPTED_SESSION = """
+import os, signal
+import pytest
+
+@pytest.fixture(autouse=True)
+def early():
+    os.register_at_fork(after_in_parent=lambda: os.killpg(0, signal.SIGINT))
+
+@pytest.mark.schedules(10000, jobs=2)
+def test_first():
+    pass
+
+def test_never():
+    pass
+"""
+
+
+def test_ctrl_c_while_workers_start_stops_pytest(tmp_path: Path) -> None:
+    (tmp_path / "test_early.py").write_text(INTERRUPTED_SESSION)
+    done = run_early(
+        tmp_path, "-m", "pytest", "-p", "lkl_green.pytest_plugin", "-p", "no:cacheprovider", "test_early.py"
+    )
+    assert done.returncode == pytest.ExitCode.INTERRUPTED, done.stdout
+    assert "no tests ran" in done.stdout
+
+
+def test_workers_end_when_whoever_started_them_is_killed() -> None:
+    """Each of them forked with the others' pipes open."""
+    killed = """
+import multiprocessing, os, signal, time
+from lkl_green.testing import explore
+
+def killed(progress):
+    print(*(process.pid for process in multiprocessing.active_children()), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+explore(lambda: time.sleep(0.01), schedules=10000, jobs=2, on_progress=killed)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(  # returns when nobody has its standard output open any more
+        [sys.executable, "-c", killed], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    workers = done.stdout.split()
+    assert len(workers) == 2, done.stderr
+
+
 # -- progress
 
 
