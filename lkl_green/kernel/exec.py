@@ -136,7 +136,7 @@ class Exec:
             assert regs is not None
             assert regs.pc is not None
             try:
-                code = regs.pc(sys, *regs.args)
+                code = int(regs.pc(sys, *regs.args) or 0)
             except ExecImage:
                 continue
             except Exception as error:
@@ -144,7 +144,6 @@ class Exec:
                 if task.tgid == self._kernel.init_task.tgid or isinstance(error, KernelBug):
                     raise
                 return self._kernel.signals.do_group_exit(task, self._kernel.faults.user_fault(task, error))
-            code = 0 if code is None else int(code)
             if self._kernel.signals.known and task.pid == task.tgid:
                 # What a C program's start does after main(); a thread that returns only ends itself.
                 return self._kernel.signals.do_group_exit(task, code)

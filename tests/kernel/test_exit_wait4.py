@@ -103,6 +103,10 @@ def test_finally_runs_on_the_way_out_and_except_exception_does_not(run, log):
     assert log == ["finally"]
 
 
+def test_a_program_that_returns_no_number_kills_its_process_and_nothing_else(run):
+    assert run(lambda: run_program(lambda sys: "done")) == signal.SIGABRT
+
+
 def test_an_exception_kills_the_process_and_nothing_else(run):
     def main(sys):
         raise ValueError("on purpose")
