@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from lkl_green.errors import TaskExit
 from lkl_green.kernel import unistd
-from lkl_green.kernel.signum import wait_status
+from lkl_green.kernel.fork import CSIGNAL
+from lkl_green.kernel.signum import check_signal, wait_status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -82,7 +83,9 @@ class CoreSyscalls:
     # -- processes
 
     def sys_clone(self, flags: int, main: Callable[..., Any], args: tuple[Any, ...]) -> int:
-        """A new process or thread of the calling user process. EINTR if it is to die itself."""
+        """A new process or thread of the calling user process. EINVAL; EINTR if it is to die itself."""
+        if flags & CSIGNAL:
+            check_signal(flags & CSIGNAL)
         if self._kernel.signals.fatal_signal_pending(self._sched.current):
             raise InterruptedError(errno.EINTR, "a process that is to die has no more children")
         return self._kernel.fork.clone(flags, main, args).pid

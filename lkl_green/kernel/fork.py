@@ -181,9 +181,10 @@ class Fork:
 
     def _copy_flags(self, flags: int, source: Task, parent: Task, task: Task) -> None:
         """What the CLONE_* flags say about the child."""
-        task.exit_signal = flags & CSIGNAL
         if flags & CLONE_THREAD:
             task.tgid = source.tgid
+        else:
+            task.exit_signal = flags & CSIGNAL
         if flags & CLONE_FILES:
             self._kernel.fs.files_of(source)  # to be shared, a table must be there
         if flags & CLONE_VFORK:

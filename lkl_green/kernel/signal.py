@@ -26,10 +26,10 @@ There is no job control: sending a signal that would stop the process is an erro
 from __future__ import annotations
 
 import errno
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from lkl_green.kernel.signum import (
-    IGNORED_BY_DEFAULT,
     SA_NOCLDWAIT,
     SIG_DFL,
     SIG_IGN,
@@ -152,7 +152,9 @@ class Signals(ThreadGroups):
         for task in candidates:
             if task.flags & PF_EXITING or self.of(task).blocked & bit:
                 continue
-            if process.is_default(sig) and sig not in IGNORED_BY_DEFAULT:
+            if process.ignores(sig):  # the thread that was asked first blocks it, and so did not ignore it
+                process.pending &= ~bit
+            elif process.is_default(sig):
                 self.group_exit(process, TermSignal(sig))
             elif task.signals is None or sig not in task.signals:
                 task.signals = (task.signals or set()) | {sig}
@@ -173,7 +175,8 @@ class Signals(ThreadGroups):
         if parent is None or parent.flags & PF_KTHREAD:
             return False
         if sig != SIGCHLD:
-            self._send_signal(sig, parent, True)
+            with suppress(OSError):  # it would stop the parent: the child has no frames left to hear of that
+                self._send_signal(sig, parent, True)
             return False
         thread = self.threads.get(parent)
         if thread is None:
@@ -231,7 +234,7 @@ class Signals(ThreadGroups):
         except InterruptedError:
             thread.saved = before
             raise
-        except OSError:
+        except Exception:
             self.set_blocked(task, before)
             raise
         self.set_blocked(task, before)

@@ -14,6 +14,7 @@ goes to another.
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING, Any
 
 from lkl_green.kernel.signum import IGNORED_BY_DEFAULT, SIG_DFL, SIG_IGN, SIGKILL, SigAction, signals_in
@@ -176,15 +177,16 @@ class ThreadGroups:
         if thread is None or len(thread.process.threads) == 1:
             return
         process = thread.process
-        process.execing = process.execing or task
+        if SIGKILL in (task.signals or ()):  # it may be one that another thread's execve() lets die
+            raise InterruptedError(errno.EINTR, "a thread that is to die executes nothing")
+        process.execing = task
         for other in list(process.threads):
             if other is not task:
                 self._kill_thread(other)
         try:
             process.fewer.wait_event_killable(lambda: len(process.threads) == 1)
         finally:
-            if process.execing is task:
-                process.execing = None
+            process.execing = None
 
     def exit_signals(self, task: Task) -> None:
         """A thread leaves its process: what was assigned to it goes to another one (Linux: exit_signals())."""

@@ -28,6 +28,7 @@ from lkl_green.kernel.signum import (
     SIGKILL,
     SIGSTOP,
     SIGTERM,
+    SIGTSTP,
     SIGUSR1,
     SIGUSR2,
     SIGWINCH,
@@ -36,7 +37,14 @@ from lkl_green.kernel.signum import (
     signals_in,
     sigset,
 )
-from lkl_green.kernel.unistd import NR_rt_sigaction, NR_rt_sigpending, NR_rt_sigprocmask, NR_rt_sigsuspend
+from lkl_green.kernel.unistd import (
+    NR_clone,
+    NR_ppoll,
+    NR_rt_sigaction,
+    NR_rt_sigpending,
+    NR_rt_sigprocmask,
+    NR_rt_sigsuspend,
+)
 from lkl_green.linux import current, current_kernel, kernel_wait4, msleep, send_sig
 
 MS = 1_000_000
@@ -320,8 +328,6 @@ def test_who_ignores_sigchld_has_no_zombies(run, log, handler, flags):
 
 
 def test_a_child_may_be_made_with_another_signal(run, log):
-    from lkl_green.kernel.unistd import NR_clone
-
     def main(sys):
         sys.sigaction(SIGUSR1, lambda sys, sig: log.append(sig))
         child = sys._call(NR_clone, SIGUSR1, lambda sys: 3, ())
@@ -330,6 +336,33 @@ def test_a_child_may_be_made_with_another_signal(run, log):
 
     run(lambda: run_program(main))
     assert log == [SIGUSR1, (5, 3)]
+
+
+def test_a_child_that_would_stop_its_parent_ends_all_the_same(run, log):
+    def main(sys):
+        child = sys._call(NR_clone, SIGTSTP, lambda sys: 3, ())
+        log.append(sys.wait4(child))
+
+    run(lambda: run_program(main))
+    assert log == [(5, 3)]
+
+
+def test_a_child_cannot_be_made_with_what_is_no_signal(run, log):
+    def main(sys):
+        log.append(refused(lambda: sys._call(NR_clone, 65, lambda sys: 3, ())))
+
+    run(lambda: run_program(main))
+    assert log == [errno.EINVAL]
+
+
+def test_the_mask_comes_back_when_a_call_is_made_wrongly(run, log):
+    def main(sys):
+        with pytest.raises(AttributeError):
+            sys._call(NR_ppoll, ["no PollFd"], 1, 0, sigset({SIGUSR1}))
+        log.append(sys.sigprocmask(SIG_BLOCK))
+
+    run(lambda: run_program(main))
+    assert log == [set()]
 
 
 # -- kernel threads and the application

@@ -12,17 +12,19 @@ from programs import run_program, start
 
 from lkl_green import KernelPanic, lkl_start_kernel
 from lkl_green.compare.parity import CONFIGURATIONS, Configuration
+from lkl_green.kernel.fork import CLONE_THREAD
 from lkl_green.kernel.signum import (
     SIG_BLOCK,
     SIG_SETMASK,
     SIG_UNBLOCK,
+    SIGCHLD,
     SIGKILL,
     SIGTERM,
     SIGUSR1,
     SIGUSR2,
     TermSignal,
 )
-from lkl_green.kernel.unistd import WNOHANG
+from lkl_green.kernel.unistd import WNOHANG, NR_clone
 from lkl_green.linux import Completion, current, current_kernel, do_exit, kernel_execve, kernel_wait4, msleep, send_sig
 
 MS = 1_000_000
@@ -258,6 +260,16 @@ def test_halting_takes_a_process_of_several_threads_down(run, log):
     assert sorted(log) == ["other", "thread"]
 
 
+def test_a_thread_leaves_no_zombie_whatever_signal_was_asked_for(run, log):
+    def main(sys):
+        sys._call(NR_clone, CLONE_THREAD | SIGCHLD, lambda sys: None, ())
+        sys.nanosleep(MS)
+        log.append(pids())
+
+    assert run(lambda: run_program(main)) == 0
+    assert log == [[1, 2, 3, 4]]
+
+
 def test_a_pid_is_not_given_again_while_threads_of_its_process_live(run):
     def main(sys):
         sys.clone_thread(lambda sys: sys.nanosleep(5 * MS))
@@ -327,6 +339,27 @@ def test_a_thread_of_init_may_execute_the_next_init(run, log):
     assert log == [(1, 1, True), [5, 6]]
 
 
+def test_no_thread_of_init_dies_of_a_signal_that_another_one_blocks(run, log):
+    def thread(sys):
+        sys.nanosleep(2 * MS)
+        log.append("thread")
+
+    def init(sys, argv, envp):
+        sys.clone_thread(thread)
+        sys.sigprocmask(SIG_BLOCK, {SIGTERM})
+        sys.nanosleep(MS)
+        sys.kill(1, SIGTERM)
+        sys.nanosleep(2 * MS)
+        log.append(sys.sigpending())
+
+    def boot():
+        current_kernel().register_program("/bin/init", init)
+        return kernel_execve("/bin/init")
+
+    run(boot)
+    assert log == ["thread", set()]
+
+
 def test_any_thread_of_init_ends_the_kernel(run, log):
     def main(sys):
         sys.clone_thread(lambda sys: sys.exit(8))
@@ -367,6 +400,22 @@ def test_a_signal_for_the_process_goes_to_a_thread_that_does_not_block_it(run, l
 
     run(lambda: run_program(main))
     assert log == [1], "one of them got it, the first"
+
+
+def test_what_the_leader_blocks_and_the_process_ignores_ends_no_call_of_another_thread(run, log):
+    def thread(sys):
+        sys.nanosleep(2 * MS)
+        log.append("slept")
+
+    def main(sys):
+        sys.clone_thread(thread)
+        sys.sigprocmask(SIG_BLOCK, {SIGCHLD})
+        sys.nanosleep(MS)
+        sys.kill(sys.getpid(), SIGCHLD)
+        sys.nanosleep(2 * MS)
+
+    assert run(lambda: run_program(main)) == 0
+    assert log == ["slept"]
 
 
 def test_blocked_by_all_it_waits_for_the_first_that_unblocks_it(run, log):
@@ -507,6 +556,26 @@ def test_of_two_threads_that_execve_one_wins(run, log):
 
     assert run(init) == (0, [1, 2, 3])
     assert log == ["a"]
+
+
+def test_a_thread_that_dies_of_an_execve_cannot_execve_on_its_way_out(run, log):
+    def thread(sys):
+        try:
+            sys.nanosleep(LONG)
+        finally:
+            sys.execve("/bin/second", ["thread"])
+
+    def main(sys):
+        sys.clone_thread(thread)
+        sys.nanosleep(MS)
+        sys.execve("/bin/second", ["leader"])
+
+    def init():
+        current_kernel().register_program("/bin/second", lambda sys, argv, envp: log.append(argv[0]))
+        return run_program(main)
+
+    assert run(init) == 0
+    assert log == ["leader"]
 
 
 def test_a_process_that_is_killed_while_it_waits_for_its_threads_does_not_exec(run, log):
