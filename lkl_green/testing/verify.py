@@ -132,7 +132,7 @@ def _run_again(campaign: Campaign, sample: Sample) -> Failure | None:
             return _tell(campaign, sample, run)
     # The first is compared step by step, which takes as long as some dozen runs; others if they differ in short.
     recorded, recording = campaign.record(Trail(sample.print.trail))
-    parting = parting_steps(sample.steps, recording.steps)
+    parting = parting_steps(sample.steps, recording.steps, renamed=True)
     if any(step is not None and step.where is not None and step.where.in_standard_library for step in parting):
         return None
     if run is None and print_of(recorded) == sample.print and not parting:
@@ -146,9 +146,10 @@ def _tell(campaign: Campaign, sample: Sample, again: Run) -> Failure:
     run, recording = runs[0]
     prints = [print_of(again), *(print_of(one) for one, _ in runs)]
     others = [other.steps for _, other in runs[1:]]
-    stays = all(one == prints[0] for one in prints) and not any(parting_steps(recording.steps, one) for one in others)
+    stays = not any(parting_steps(recording.steps, one, renamed=True) for one in others)
+    stays = stays and all(one == prints[0] for one in prints)
     once = [] if sample.steps is None else [sample.steps]
-    parts = (first_divergence(one, recording.steps) for one in (*once, *others))
+    parts = (first_divergence(one, recording.steps, renamed=True) for one in (*once, *others))
     difference = next(filter(None, parts), "") or _in_figures(sample.print, *prints)
     if stays:
         kept_state(run, sample.number, difference)

@@ -8,13 +8,14 @@ import random
 import sys
 import threading
 import time
+import uuid
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import pytest
 
-from lkl_green.linux import Mutex
+from lkl_green.linux import Mutex, msleep
 from lkl_green.testing import Outcome, Report, Shared, Verdict, explore, spawn
 
 if TYPE_CHECKING:
@@ -285,6 +286,59 @@ def test_sets_of_threads_and_futures_have_an_order(test: Callable[[], None]) -> 
 
     report = explore(disturbed, schedules=200, threads=True)
     assert report.passed, report.text()
+
+
+def counted() -> str:
+    counted_names.append(1)
+    return f"worker-{len(counted_names)}"
+
+
+counted_names: list[int] = []
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("name", [counted, lambda: str(uuid.uuid4())])
+def test_threads_and_locks_may_have_other_names_in_each_schedule(name: Callable[[], str], jobs: int) -> None:
+    """Programs count their workers over the life of a process, and draw names at random."""
+
+    def test() -> None:
+        with ThreadPoolExecutor(2, thread_name_prefix=name()) as pool:
+            pool.submit(time.sleep, 1)
+        lock = Mutex(name=name())
+
+        def use() -> None:
+            with lock:
+                pass
+
+        for thread in [threading.Thread(target=use, name=name()) for _ in range(2)]:
+            thread.start()
+            thread.join()
+
+    report = explore(test, schedules=100, threads=True, jobs=jobs)
+    assert report.passed, report.text()
+
+
+def test_who_does_it_is_a_difference_whatever_the_names_are() -> None:
+    """The lock is taken by the first thread, and later on by the second one, in the same line."""
+    taken: list[int] = []
+
+    def test() -> None:
+        lock = Mutex(name="lock")
+        me = bool(taken)
+        taken.append(1)
+
+        def use(mine: bool) -> None:
+            msleep(1)
+            for _ in range(mine):
+                lock.lock()
+                lock.unlock()
+
+        for thread in [spawn(use, number == me, name=f"{number}-{len(taken)}") for number in range(2)]:
+            thread.join()
+
+    report = explore(test, schedules=20)
+    assert report.failure is not None
+    assert report.failure.verdict is Verdict.KEPT_STATE
 
 
 # -- tests that explore nothing

@@ -25,9 +25,9 @@ MESSAGE_DIFFERS = (
 )
 
 
-def first_divergence(once: Sequence[Step], again: Sequence[Step]) -> str:
-    """The first step that differs between two recordings, in words; "" if none does."""
-    parting = parting_steps(once, again)
+def first_divergence(once: Sequence[Step], again: Sequence[Step], *, renamed: bool = False) -> str:
+    """The first step that differs between two recordings, in words; "" if none does; see `parting_steps`."""
+    parting = parting_steps(once, again, renamed=renamed)
     if not parting:
         return ""
     one, other = parting
@@ -39,12 +39,40 @@ def first_divergence(once: Sequence[Step], again: Sequence[Step]) -> str:
     return f"one run ends after {min(len(once), len(again))} steps, the other goes on with {_told(goes_on)}"
 
 
-def parting_steps(once: Sequence[Step], again: Sequence[Step]) -> tuple[Step | None, Step | None] | tuple[()]:
-    """The first steps that differ, None for the end of a run; () if the runs are the same."""
+def parting_steps(
+    once: Sequence[Step], again: Sequence[Step], *, renamed: bool = False
+) -> tuple[Step | None, Step | None] | tuple[()]:
+    """The first steps that differ, None for the end of a run; () if the runs are the same.
+
+    Args:
+        once: a recording.
+        again: another one.
+        renamed: whether actors and objects may have other names, each its own throughout: programs count their threads
+            over the life of a process, or draw names at random, and do the same all the same.
+    """
+    alike = _Renaming().alike if renamed else _same_names
     for one, other in zip_longest(once, again):
-        if one is None or other is None or _key(one) != _key(other):
+        if one is None or other is None or _key(one) != _key(other) or not alike(one, other):
             return one, other
     return ()
+
+
+class _Renaming:
+    """Which name in one run is which in the other."""
+
+    def __init__(self) -> None:
+        self._there = {"": ""}
+        self._back = {"": ""}
+
+    def alike(self, one: Step, other: Step) -> bool:
+        return self._is(one.actor, other.actor) and self._is(one.obj, other.obj)
+
+    def _is(self, name: str, other: str) -> bool:
+        return self._there.setdefault(name, other) == other and self._back.setdefault(other, name) == name
+
+
+def _same_names(one: Step, other: Step) -> bool:
+    return (one.actor, one.obj) == (other.actor, other.obj)
 
 
 def not_deterministic(run: Run, once: str, difference: str) -> None:
@@ -89,7 +117,7 @@ def kept_state(run: Run, number: int, difference: str) -> None:
 def _key(step: Step) -> tuple[object, ...]:
     """Without the directory, which differs where another machine ran one of the two."""
     where = step.where
-    return step.actor, step.op, step.obj, where and (where.line, where.function)
+    return step.op, where and (where.line, where.function)
 
 
 def _told(step: Step) -> str:
