@@ -240,7 +240,11 @@ def run_early(directory: Path, *arguments: str) -> subprocess.CompletedProcess[s
     """In a session of its own, so that a signal for the process group is for nobody else."""
     (directory / "interrupted.py").write_text(INTERRUPTED)
     (directory / "early.py").write_text(EARLY)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (Path(__file__).parents[2], directory)))}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(map(str, (Path(__file__).parents[2], directory))),
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+    }
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=directory,

@@ -288,32 +288,39 @@ def test_sets_of_threads_and_futures_have_an_order(test: Callable[[], None]) -> 
     assert report.passed, report.text()
 
 
-def counted() -> str:
-    counted_names.append(1)
-    return f"worker-{len(counted_names)}"
+def with_names(name: Callable[[], str]) -> None:
+    with ThreadPoolExecutor(2, thread_name_prefix=name()) as pool:
+        pool.submit(time.sleep, 1)
+    lock = Mutex(name=name())
+
+    def use() -> None:
+        with lock:
+            pass
+
+    for thread in [threading.Thread(target=use, name=name()) for _ in range(2)]:
+        thread.start()
+        thread.join()
 
 
-counted_names: list[int] = []
+counted: list[int] = []
+
+
+def counts_its_workers() -> None:
+    def name() -> str:
+        counted.append(1)
+        return f"worker-{len(counted)}"
+
+    with_names(name)
+
+
+def draws_names() -> None:
+    with_names(lambda: str(uuid.uuid4()))
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-@pytest.mark.parametrize("name", [counted, lambda: str(uuid.uuid4())])
-def test_threads_and_locks_may_have_other_names_in_each_schedule(name: Callable[[], str], jobs: int) -> None:
+@pytest.mark.parametrize("test", [counts_its_workers, draws_names])
+def test_threads_and_locks_may_have_other_names_in_each_schedule(test: Callable[[], None], jobs: int) -> None:
     """Programs count their workers over the life of a process, and draw names at random."""
-
-    def test() -> None:
-        with ThreadPoolExecutor(2, thread_name_prefix=name()) as pool:
-            pool.submit(time.sleep, 1)
-        lock = Mutex(name=name())
-
-        def use() -> None:
-            with lock:
-                pass
-
-        for thread in [threading.Thread(target=use, name=name()) for _ in range(2)]:
-            thread.start()
-            thread.join()
-
     report = explore(test, schedules=100, threads=True, jobs=jobs)
     assert report.passed, report.text()
 
