@@ -197,6 +197,9 @@ class _Job:
             self.result = await embedded.call(self._fn, *self._args, name=self._name)
         except Exception as error:
             self.error = error
+        except self._owner._inner.cancelled:  # by our caller, who does not ask, or because the loop here is at its end
+            self.error = KernelHalted("the kernel, or the event loop it ran in, has ended during this call")
+            raise
         finally:
             self._owner._to_outer(self._done)
 
