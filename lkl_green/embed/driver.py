@@ -267,8 +267,7 @@ class Driver:
 
     def is_idle(self) -> bool:
         """Whether a slice would do nothing but what is asked for next."""
-        fifo = self.kernel.sched.fifo
-        return fifo is not None and not fifo and not self.kernel.loop.running
+        return self.kernel.sched.is_idle() and not self.kernel.loop.running
 
     def companion_ends(self, companion: Companion) -> None:
         """The loop awaits nothing more for a kernel thread; virtual time may have waited for that."""

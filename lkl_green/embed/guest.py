@@ -109,7 +109,7 @@ class Guest:
         kernel = self.kernel
         if kernel.halted:
             return None
-        if self._status.reason is not RunReason.IDLE or kernel.loop.has_events or kernel.sched.policy.nr_running:
+        if self._status.reason is not RunReason.IDLE or kernel.loop.has_events or not kernel.sched.is_idle():
             return 0
         next_ns = self.next_event_ns
         if next_ns is None:

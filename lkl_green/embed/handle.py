@@ -86,8 +86,7 @@ class Embedded:
         await checkpoint()
         if kernel.halted or driver.error is not None or kernel.embedding is not driver:
             driver.check("call()")
-        fifo = kernel.sched.fifo
-        was_idle = fifo is not None and not fifo and not kernel.loop.running  # is_idle(), without a call
+        was_idle = kernel.sched.is_idle() and not kernel.loop.running
         driver.workers.run(call, copy_context(), name)
         if was_idle:
             driver.slice()

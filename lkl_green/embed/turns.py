@@ -70,7 +70,7 @@ class Turns:
         reason = self._driver.status.reason
         if reason is not _IDLE and reason is not _DEADLOCK:
             return True
-        return bool(self._kernel.sched.policy.nr_running) or self._kernel.loop.has_events
+        return not self._kernel.sched.is_idle() or self._kernel.loop.has_events
 
     def _time_jumps(self) -> bool:
         """Let virtual time jump to the next timer, if the kernel is idle and waits for nobody outside."""

@@ -35,7 +35,7 @@ class Hooks:
 
     def single_task_running(self) -> bool:
         """Whether no task but the current one is runnable."""
-        return not self._kernel.sched.policy.nr_running
+        return self._kernel.sched.is_idle()
 
     def thread_sched_jb(self) -> None:
         """Let the runnable tasks go first."""

@@ -229,7 +229,7 @@ class Exits:
     def drop_unstarted(self, task: Task) -> None:
         """End a task that never ran: its function is not called (rule 97)."""
         sched = self._kernel.sched
-        sched.policy.dequeue_task(task)
+        sched.forget(task)
         task.state = TASK_DEAD  # nobody who still knows it can wake it
         task.fn = task.arg = None
         task.flags |= PF_EXITING

@@ -10,8 +10,14 @@ purpose is to own the CPU while it is given away in idle (rules 58 to 61); here 
 does not run, so there is no such task and no such switch.
 
 Leaving early, for `RunUntil.SWITCH`, a budget, a panic or a halt, is a switch to swapper like any other: the next task
-that passes a scheduling point finds the checkpoint reached and the idle task picked for it. It works the same in every
+that passes a scheduling point finds the checkpoint reached, and swapper gets the CPU. It works the same in every
 configuration, and the trace shows it.
+
+*One program, however the application cuts up its calls.* Under a virtual clock, a program must do the same whether the
+application calls `lkl_run()` once or leaves it at every switch. Therefore a call that continues in the middle, with the
+task in `sched.picked`, first lets that task go on. It reads no clock and delivers nothing: one long call would not have
+been in swapper at this moment. Events are taken in where the idle task runs because no task is runnable, and at the
+checkpoints of tasks; `_next_poll` counts the scheduling points between these, whatever the limits of the calls are.
 """
 
 from __future__ import annotations
@@ -27,6 +33,7 @@ from lkl_green.kernel.sched import NEVER, POLL_POINTS
 
 if TYPE_CHECKING:
     from lkl_green.kernel.kernel import Kernel
+    from lkl_green.kernel.task import Task
 
 
 class RunUntil(enum.Enum):
@@ -81,8 +88,8 @@ class RunLoop:
         "_idle_status",
         "_irq",
         "_kernel",
-        "_limit",
         "_next_look",
+        "_next_poll",
         "_next_tick",
         "_owner",
         "_posts",
@@ -103,7 +110,7 @@ class RunLoop:
         self._posts: deque[object] = deque()
         self._clock_is_virtual = kernel.clock.is_virtual
         self._owner = get_ident()
-        self._limit = NEVER
+        self._next_poll = POLL_POINTS
         self._next_tick = POLL_POINTS
         self._next_look = 0
         self._deadline_ns = NEVER
@@ -118,8 +125,8 @@ class RunLoop:
 
     def rewind(self) -> None:
         """Scheduling points are counted from 0 again."""
-        self._limit = NEVER
-        self._next_tick = POLL_POINTS
+        self._sched.limit = NEVER
+        self._next_poll = self._next_tick = POLL_POINTS
 
     # -- lkl_run()
 
@@ -136,7 +143,7 @@ class RunLoop:
         early = _BUDGET
         if until is _SWITCH:
             limit, early = 1, _SWITCHED
-        self._limit = self._sched.points + limit
+        self._sched.limit = self._sched.points + limit
         self._deadline_ns = NEVER if budget_ns is None else kernel.host.time() + budget_ns
         return self._enter_and_run(early)
 
@@ -145,13 +152,13 @@ class RunLoop:
         kernel = self._kernel
         if kernel.halted or self.running:
             return self.run(RunUntil.IDLE, max_switches, budget_ns)
-        self._limit = self._sched.points + max_switches
+        self._sched.limit = self._sched.points + max_switches
         self._deadline_ns = kernel.host.time() + budget_ns
         return self._enter_and_run(_BUDGET)
 
     def run_until_idle(self) -> RunStatus:
         """`run()` without limits, by a caller that `check_caller` has let through."""
-        self._limit = self._deadline_ns = NEVER
+        self._sched.limit = self._deadline_ns = NEVER
         return self._enter_and_run(_BUDGET)
 
     def _enter_and_run(self, early: RunReason) -> RunStatus:
@@ -187,23 +194,26 @@ class RunLoop:
     def _run(self, early: RunReason) -> RunStatus:
         sched = self._sched
         irq = self._irq
-        limit = self._limit
         sched.leave = False
         # After the line above: another OS thread that wants the kernel to stop says so first and sets `leave` then.
         if self.fatal is not None or self._kernel.stopping:
             sched.leave = True
-        if self._host.made_poller is not None:
+        if sched.picked is not None:
+            self._continue()
+        elif self._host.made_poller is not None:
             self._look_at_descriptors()
         while True:
-            sched.checkpoint = 0 if sched.killing else sched.points + POLL_POINTS
-            if sched.checkpoint > limit:
-                sched.checkpoint = limit
-            if irq.raised or irq.held or self._posts or self._timers.next_ns != NEVER:
-                self.take_events()
-            if sched.leave or sched.points >= limit:
+            if sched.points >= sched.limit and not sched.leave:
+                return RunStatus(early, self.next_event_ns)
+            if sched.picked is None:
+                self._next_poll = sched.points + POLL_POINTS
+                self._set_checkpoint()
+                if irq.raised or irq.held or self._posts or self._timers.next_ns != NEVER:
+                    self.take_events()
+            if sched.leave:
                 return self._leave(early)
             if sched.schedule_idle():
-                if sched.fifo is None or sched.fifo or sched.leave or sched.points >= limit:
+                if sched.fifo is None or sched.fifo or sched.leave or sched.points >= sched.limit:
                     continue
                 if not (irq.raised or irq.held or self._posts or self._timers.next_ns != NEVER):
                     return self._idle()  # as most often; another turn would find the same
@@ -212,8 +222,22 @@ class RunLoop:
             elif self._over_budget():  # an interrupt that raises itself lets no scheduling point pass
                 return RunStatus(early, self.next_event_ns)
 
+    def _continue(self) -> None:
+        """Enter in the middle: only a real clock has run on meanwhile, so only then there is something to look at."""
+        sched = self._sched
+        if sched.checkpoint:  # at 0 the task has found, or left, something that its next point is to look at
+            self._set_checkpoint()
+        if not self._clock_is_virtual:
+            if self._host.made_poller is not None:
+                self._look_at_descriptors()
+            self.take_events()
+
+    def _set_checkpoint(self) -> None:
+        sched = self._sched
+        sched.checkpoint = 0 if sched.killing else min(self._next_poll, sched.limit)
+
     def _leave(self, early: RunReason) -> RunStatus:
-        """Somebody asked the kernel to give up the CPU (each sets `sched.leave`), or what was allowed is used up."""
+        """The kernel stops, or has an exception for the application."""
         if self.fatal is None and self._kernel.stopping:
             self._stop()
             if self.fatal is None:
@@ -261,37 +285,55 @@ class RunLoop:
         self._timers.poll()
         irq = self._irq
         # Under a virtual clock, what host threads send is held back while a task is runnable; see kernel/irq.py.
-        if not self._clock_is_virtual or not self._sched.policy.nr_running:
+        if not self._clock_is_virtual or self._sched.is_idle():
             irq.release_held()
             if self._posts:
                 self._kernel.host_tasks.take_posts()
         if irq.raised:
             irq.deliver()
 
-    def at_checkpoint(self) -> None:
-        """The slow path of `schedule()` and `cond_resched()`: see the scheduler's essay, point 2."""
+    def at_checkpoint(self) -> bool:
+        """The slow path of `schedule()` and `cond_resched()`: see the scheduler's essay, point 2.
+
+        Returns:
+            whether it looked at events. If not, the application wants the CPU (`sched.limit`), and that is all.
+        """
         sched = self._sched
-        # First, so that what another OS thread announces from here on is seen at the next point.
-        sched.checkpoint = min(sched.points + POLL_POINTS, self._limit)
+        points = sched.points
+        forced = not sched.checkpoint
+        # First, so that what another OS thread or a signal handler announces from here on is seen at the next point.
+        sched.checkpoint = min(self._next_poll, sched.limit)
+        # What one of them announced between these two statements is in `raised`, or on a real clock looked at anyway.
+        if not (forced or self._irq.raised or points >= self._next_poll) and self._clock_is_virtual:
+            return False
+        self._next_poll = points + POLL_POINTS
+        sched.checkpoint = min(self._next_poll, sched.limit)
         self._timers.poll()
         if not self._clock_is_virtual:
             if self._posts:
                 self._kernel.host_tasks.take_posts()
-            if self._host.made_poller is not None and sched.points >= self._next_look:
+            if self._host.made_poller is not None and points >= self._next_look:
                 self._look_at_descriptors()
         if self._irq.raised:
             self._irq.deliver()
             if self._irq.raised:
-                sched.checkpoint = 0  # interrupts are disabled here: the next point of somebody else delivers them
-        current = sched.current
-        if sched.points >= self._next_tick:  # what made us look early, an interrupt say, ends nobody's time slice
+                sched.checkpoint = 0  # interrupts are disabled here: the next point of another task delivers them
+        self._tick(sched.current)
+        if self._over_budget():
+            sched.limit = points
+            sched.checkpoint = min(sched.checkpoint, points)
+        if sched.leave:
+            sched.current.need_resched = True
+        if sched.leave or sched.halting or sched.killing:
+            sched.checkpoint = 0
+        return True
+
+    def _tick(self, current: Task) -> None:
+        """Count a time slice; what made the kernel look early, an interrupt for instance, ends none."""
+        sched = self._sched
+        if sched.points >= self._next_tick:
             self._next_tick = sched.points + POLL_POINTS
             sched.policy.task_tick(current)
-        if sched.points >= self._limit or self._over_budget():
-            sched.leave = True
-        if sched.leave or sched.halting or sched.killing:
-            current.need_resched = sched.leave
-            sched.checkpoint = 0
 
     @property
     def has_events(self) -> bool:
@@ -303,7 +345,7 @@ class RunLoop:
         """A system call, so not as often as the rest; idle leaves it to pause(), which waits for them anyway."""
         sched = self._sched
         self._next_look = sched.points + POLL_POINTS
-        if not self._clock_is_virtual or not sched.policy.nr_running:
+        if not self._clock_is_virtual or sched.is_idle():
             self._readiness.look()
 
     def _over_budget(self) -> bool:
@@ -325,7 +367,7 @@ class RunLoop:
                 raise Deadlock(status.report)
             if status.reason is not _IDLE:
                 return
-        if kernel.halted or self._irq.raised or self._posts or self._sched.policy.nr_running:
+        if kernel.halted or self._irq.raised or self._posts or not self._sched.is_idle():
             return
         if kernel.clock.is_virtual:
             self._pause_virtual()

@@ -81,8 +81,7 @@ class FixedPriority(Policy):
     def enqueue_task(self, task: Task, preempted: bool = False) -> None:
         """Append to the queue of the task's priority.
 
-        A task that was preempted, by a more important one or by the application, keeps its place at the head unless its
-        time slice has ended: how the application cuts up its calls of `lkl_run()` is not to change who comes next.
+        A task that was preempted by a more important one keeps its place at the head, unless its time slice has ended.
         """
         prio = task.prio
         if prio >= MAX_RT_PRIO:

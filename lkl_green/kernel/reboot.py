@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from lkl_green.arch.base import TIF_HOST_THREAD
 from lkl_green.errors import HaltTimeout
 from lkl_green.kernel.loop import RunUntil
+from lkl_green.kernel.sched import NEVER
 from lkl_green.kernel.task import PF_NEWBORN, TASK_RUNNING, Task
 from lkl_green.kernel.unistd import LINUX_REBOOT_CMD_RESTART, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, NR_reboot
 
@@ -96,6 +97,7 @@ class Reboot:
         sched = kernel.sched
         kernel.halting = True
         sched.halting = sched.post_switch = True
+        sched.limit = NEVER
         deadline = kernel.host.time() + int(self.timeout_s * 1e9)
         for task in kernel.pids:
             self._kill(task)

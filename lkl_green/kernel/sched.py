@@ -13,7 +13,11 @@
    which makes sleeping in the application's context the error it is.
 4. *The current task is on no queue* (unlike Linux, where it stays on the run queue and the policy skips it). A runnable
    task that gives up the CPU goes to the end of its queue.
-5. *The policy decides, the scheduler takes short cuts it was shown.* While all that is runnable stands in one FIFO
+5. *How the application calls `lkl_run()` does not change the program.* At the end of what `lkl_run()` was allowed, the
+   scheduler decides who is next as it would have done, keeps the answer in `picked`, and switches to swapper. The next
+   call goes on with that task, and asks nothing again. Dropped: putting the task back into its queue, to be picked
+   anew. It looked at the clock and delivered interrupts where one long call would not have.
+6. *The policy decides, the scheduler takes short cuts it was shown.* While all that is runnable stands in one FIFO
    queue, the policy lets the scheduler see it as `fifo`, and `schedule()` turns it without a call, as Linux's
    pick_next_task() asks the fair class directly when nobody else has a task. Otherwise `fifo` is None.
 
@@ -64,8 +68,11 @@ class Scheduler:
         current: the task that runs; swapper while the application does.
         last: the task that really ran before the current one was switched to (rule 29).
         swapper: the idle task.
-        points: scheduling points passed; `checkpoint`: at how many the slow path is taken.
-        leave: `lkl_run()` is to be left at the next scheduling point.
+        points: scheduling points passed; `checkpoint`: at how many the slow path is taken, 0 for the next one.
+        misses: scheduling points without a context switch.
+        limit: at how many points the application wants the CPU back.
+        picked: the task that was to run next when the application got the CPU back; it is on no queue.
+        leave: the kernel stops, or has an exception for the application: leave `lkl_run()` at the next point.
         killing: how many tasks are being taken down while the kernel goes on.
         post_switch: the next task has to look at who ran before it.
         trace: who is told of switches and wake-ups; None while nobody listens.
@@ -85,11 +92,13 @@ class Scheduler:
         "killing",
         "last",
         "leave",
+        "limit",
         "listener",
         "misses",
         "notifiers",
         "on_abandoned",
         "on_dead",
+        "picked",
         "points",
         "policy",
         "post_switch",
@@ -107,6 +116,8 @@ class Scheduler:
         self.releases_threads = arch.releases_threads
         self.points = 0
         self.checkpoint = POLL_POINTS
+        self.limit = NEVER
+        self.picked: Task | None = None
         self.misses = 0
         self.idle_switches = 0
         self.leave = False
@@ -117,7 +128,7 @@ class Scheduler:
         self.trace: Tracepoints | None = None
         self.listener: Callable[[str, object], None] | None = None
         # Set by the kernel at boot: what a checkpoint looks at, and what becomes of tasks at the end and the beginning.
-        self.at_checkpoint: Callable[[], None]
+        self.at_checkpoint: Callable[[], bool]
         self.on_dead: Callable[[Task], None]
         self.on_abandoned: Callable[[Task], None]
         self.ret_from_fork: Callable[[], Task]
@@ -130,6 +141,11 @@ class Scheduler:
     def nr_switches(self) -> int:
         """Context switches since boot, those from and to the idle task included."""
         return self.points - self.misses + self.idle_switches
+
+    def is_idle(self) -> bool:
+        """Whether no task is runnable besides the current one."""
+        fifo = self.fifo
+        return self.picked is None and not (fifo if fifo is not None else self.policy.nr_running)
 
     # -- giving up the CPU
 
@@ -169,8 +185,30 @@ class Scheduler:
 
     def _pick_next_slow(self, prev: Task) -> Task:
         """Pick at a checkpoint, or where the policy has to be asked; `prev` itself if it is to go on."""
-        if self.points >= self.checkpoint:
-            self.at_checkpoint()
+        if self.points >= self.checkpoint and not self.at_checkpoint() and self.fifo is not None:
+            next = self._pick_next_fifo(prev, self.fifo)
+        else:
+            next = self._pick_next_policy(prev)
+        if self.points < self.limit:
+            return next
+        if next is prev:
+            self.misses -= 1
+        return self._give_to_application(next)
+
+    def _pick_next_fifo(self, prev: Task, fifo: deque[Task]) -> Task:
+        """What `schedule()` does without a checkpoint: the application wants the CPU, and nothing else has come up."""
+        if prev.state:
+            if prev.signals and self._signal_pending_state(prev):
+                return prev
+            return fifo.popleft() if fifo else self.swapper
+        if fifo:
+            fifo.append(prev)
+            return fifo.popleft()
+        self.misses += 1
+        return prev
+
+    def _pick_next_policy(self, prev: Task) -> Task:
+        """Ask the policy, after what a checkpoint may have changed."""
         prev.need_resched = False
         if prev.killed:
             self._raise_killed(prev)
@@ -188,6 +226,13 @@ class Scheduler:
             self.misses += 1
             return prev
         return self.swapper if next is None else next
+
+    def _give_to_application(self, next: Task) -> Task:
+        """Remember who is next, and let the application have the CPU first."""
+        swapper = self.swapper
+        if next is not swapper:
+            self.picked = next
+        return swapper
 
     def _signal_pending_state(self, prev: Task) -> bool:
         """A pending signal ends an interruptible sleep before it begins (rule 115)."""
@@ -264,13 +309,38 @@ class Scheduler:
         self.misses += 1
         if points >= self.checkpoint:
             self.at_checkpoint()
-            if self.current.killed and not self.current.preempt_count:
-                self._raise_killed(self.current)
+            current = self.current
+            if current.killed and not current.preempt_count:
+                self._raise_killed(current)
+            if points >= self.limit and not current.preempt_count and not current.need_resched:
+                self._pause_for_application(current)
+                return False
         current = self.current
         if current.need_resched and not current.preempt_count and not current.irqs_disabled:
             self.preempt_schedule()
             return True
         return False
+
+    def _pause_for_application(self, prev: Task) -> None:
+        """Let the application have the CPU, and go on where it was: no scheduling point, and no choice.
+
+        The state is put aside as in `preempt_schedule()`, in case the application wakes the task.
+        """
+        self.misses -= 1
+        prev.saved_state = prev.state | TASK_PREEMPTED
+        prev.state = TASK_RUNNING
+        swapper = self._give_to_application(prev)
+        if self.trace is not None:
+            self.trace.sched_switch(prev, swapper)
+        self.last = prev
+        self.current = swapper
+        try:
+            swapper.switch_to()
+            if self.post_switch:
+                self.finish_task_switch()
+        finally:
+            prev.state = prev.saved_state & ~TASK_PREEMPTED
+            prev.saved_state = TASK_RUNNING
 
     # -- waking up
 
@@ -338,9 +408,19 @@ class Scheduler:
         task.policy, task.prio = policy, prio
         if queued:
             self._enqueue(task)
+        elif task is self.picked:
+            self.swapper.need_resched = True  # another one may be more important now
         elif task is self.current:
-            task.need_resched = True
             self.fifo = None  # the policy knows best when to show it again
+            task.need_resched = True
+            self.preempt_check()
+
+    def forget(self, task: Task) -> None:
+        """A runnable task that has never run is dropped: do not run it."""
+        if task is self.picked:
+            self.picked = None
+        else:
+            self.policy.dequeue_task(task)
 
     # -- the other side of a switch
 
@@ -383,18 +463,23 @@ class Scheduler:
         if self.points >= self.checkpoint:
             self.at_checkpoint()
         next = None if self.leave else self.policy.pick_next_task()
-        return self.swapper if next is None else next
+        if next is None:
+            return self.swapper
+        return self._give_to_application(next) if self.points >= self.limit else next
 
     def schedule_idle(self) -> bool:
         """Run tasks until the idle task is switched to; False if none is runnable (Linux: schedule_idle())."""
         fifo = self.fifo
-        if fifo is None:
+        swapper = self.swapper
+        picked = self.picked
+        if picked is not None:
+            next = self._continue_with(picked)
+        elif fifo is None:
             next = self.policy.pick_next_task()
         else:
             next = fifo.popleft() if fifo else None
         if next is None:
             return False
-        swapper = self.swapper
         swapper.need_resched = False
         self.idle_switches += 1
         if self.trace is not None:
@@ -405,6 +490,14 @@ class Scheduler:
         if self.post_switch:
             self.finish_task_switch()
         return True
+
+    def _continue_with(self, picked: Task) -> Task | None:
+        """The task that was to run next; another one if the application has woken a more important one meanwhile."""
+        self.picked = None
+        if not self.swapper.need_resched:
+            return picked
+        self.policy.enqueue_task(picked, True)
+        return self.policy.pick_next_task()
 
     # -- taking a task down
 

@@ -108,6 +108,7 @@ class Timers:
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
+        self._clock_is_virtual = kernel.clock.is_virtual
         self._heap: list[list[Any]] = []  # entries [expires_ns, sequence, timer or None if stale]
         self._sequence = 0
         self._stale = 0
@@ -138,6 +139,9 @@ class Timers:
         heapq.heappush(self._heap, entry)
         if expires_ns < self.next_ns:
             self.next_ns = expires_ns
+            # Virtual time may not move again before the task's next POLL_POINTS points, and the timer is due already.
+            if self._clock_is_virtual and expires_ns <= self._kernel.clock.peek_ns():
+                self._kernel.sched.checkpoint = 0
         trace = self._kernel.sched.trace
         if trace is not None:
             trace.emit("timer_start", timer.name, getattr(timer.function, "__name__", "?"), expires_ns)
@@ -149,7 +153,7 @@ class Timers:
             return False
         entry[2] = timer._entry = None
         self._stale += 1
-        if self._stale > _STALE_LIMIT and self._stale * 4 > len(self._heap) * 3:
+        if self._stale > _STALE_LIMIT and self._stale * 4 > len(self._heap) * 3 and self.running is None:
             self._heap = [entry for entry in self._heap if entry[2] is not None]
             heapq.heapify(self._heap)
             self._stale = 0
@@ -178,20 +182,32 @@ class Timers:
         self._kernel.softirq.raise_softirq(TIMER_SOFTIRQ)
 
     def _run_timers(self) -> None:
-        """Call what is due, in order of (expiry, sequence); what callbacks arm for now waits for the next run."""
+        """Call what is due, in order of (expiry, sequence); what callbacks arm for now waits for the next run.
+
+        A callback may arm a timer for a time before the expiry of others that are due. It waits behind them all the
+        same: a timer that arms itself in the past must not keep the others from expiring (Linux: it goes into the next
+        jiffy). It is put aside until they have been called.
+        """
         now = self._kernel.clock.peek_ns()
         last = self._sequence
         heap = self._heap
-        while heap and heap[0][0] <= now and heap[0][1] <= last:
-            if self.tie_break is not None:
-                self._break_tie(heap, last, self.tie_break)
-            timer: Timer | None = heapq.heappop(heap)[2]
-            if timer is None:
-                self._stale -= 1
-            else:
-                timer._entry = None
-                self._call(timer, now)
-            heap = self._heap
+        aside: list[list[Any]] = []
+        try:
+            while heap and heap[0][0] <= now:
+                if heap[0][1] > last:
+                    aside.append(heapq.heappop(heap))
+                    continue
+                if self.tie_break is not None:
+                    self._break_tie(heap, last, self.tie_break)
+                timer: Timer | None = heapq.heappop(heap)[2]
+                if timer is None:
+                    self._stale -= 1
+                else:
+                    timer._entry = None
+                    self._call(timer, now)
+        finally:
+            for entry in aside:
+                heapq.heappush(heap, entry)
         self._find_next()
 
     def _break_tie(self, heap: list[list[Any]], last: int, tie_break: Callable[[int], int]) -> None:
@@ -274,10 +290,12 @@ class Timers:
         """Let time pass without giving up the CPU (Linux: ndelay()); virtual time is advanced (rule 92)."""
         clock = self._kernel.clock
         end = clock.now_ns() + duration_ns
-        while clock.peek_ns() < end:
+        while (now := clock.peek_ns()) < end:
+            due = self.next_ns
             if not clock.is_virtual:
+                if due <= now:
+                    self._deliver_while_delaying()
                 continue
-            now, due = clock.peek_ns(), self.next_ns
             if due > now:
                 clock.advance_to(min(due, end))
             if due <= end and not self._deliver_while_delaying():
@@ -289,13 +307,17 @@ class Timers:
             self._kernel.irq.raise_local(self.irq)
 
     def _deliver_while_delaying(self) -> bool:
-        """Expire what is due in the middle of a delay; False where interrupts are off and it has to wait."""
+        """Expire what is due in the middle of a delay; False where interrupts are off and it has to wait.
+
+        A more important task that this wakes runs at once, as at the end of any interrupt.
+        """
         kernel = self._kernel
         task = kernel.sched.current
         if task.irqs_disabled or task.preempt_count & (HARDIRQ_MASK | SOFTIRQ_MASK):
             return False
         self.poll()
         kernel.irq.deliver()
+        kernel.sched.preempt_check()
         return True
 
     def __len__(self) -> int:

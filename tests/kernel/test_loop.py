@@ -406,13 +406,15 @@ def test_until_switch_waits_for_the_end_of_an_atomic_section(boot, log):
         cond_resched()
         log.append("still atomic")
         preempt_enable()
+        log.append("not atomic")
+        cond_resched()
         log.append("over")
 
     kernel = boot(init)
     kernel.lkl_run(RunUntil.SWITCH)
-    assert log == ["atomic", "still atomic"]
+    assert log == ["atomic", "still atomic", "not atomic"]
     run_in_steps(kernel, until=RunUntil.SWITCH)
-    assert log == ["atomic", "still atomic", "over"]
+    assert log == ["atomic", "still atomic", "not atomic", "over"]
 
 
 def test_a_task_that_is_left_between_state_and_sleep_keeps_its_wake_up(boot, log):

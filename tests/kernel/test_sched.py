@@ -759,18 +759,31 @@ def test_a_real_time_task_that_yields_does_not_fall_back_among_the_normal_ones(r
     assert log[log.index("normal by now") + 1] == "urgent again"
 
 
-def test_lowering_oneself_lets_the_more_important_run_at_the_next_point(run, log):
+def test_lowering_oneself_lets_the_more_important_run_at_once(run, log):
     def init():
         sched_setscheduler(current(), SCHED_FIFO, 60)
         sched_setscheduler(current_kernel().kthreads.kthreadd, SCHED_FIFO, 60)
         start(log.append, "other", policy=SCHED_FIFO, prio=10)
         sched_setscheduler(current(), SCHED_NORMAL)
-        assert need_resched()
-        cond_resched()
         log.append("init")
 
     run(init)
     assert log == ["other", "init"]
+
+
+def test_lowering_oneself_where_preemption_is_disabled_waits_for_its_end(run, log):
+    def init():
+        sched_setscheduler(current(), SCHED_FIFO, 60)
+        sched_setscheduler(current_kernel().kthreads.kthreadd, SCHED_FIFO, 60)
+        start(log.append, "other", policy=SCHED_FIFO, prio=10)
+        preempt_disable()
+        sched_setscheduler(current(), SCHED_NORMAL)
+        assert need_resched()
+        log.append("init")
+        preempt_enable()
+
+    run(init)
+    assert log == ["init", "other"]
 
 
 def test_raising_a_queued_task_makes_it_preempt(run, log):
