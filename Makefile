@@ -73,12 +73,16 @@ bench: .venv/stamp-bench
 	@$(BIN)/python -m benchmarks
 
 LKL_GREEN_EXAMPLES ?= 3000
+LKL_GREEN_CUTS ?= 2000
 LKL_GREEN_CONNECTIONS ?= 10000
 
 soak: .venv/stamp-test
 	@echo "== $(LKL_GREEN_EXAMPLES) random programs, twice in each configuration"
 	@LKL_GREEN_EXAMPLES=$(LKL_GREEN_EXAMPLES) $(BIN)/python -m pytest -q -o faulthandler_timeout=0 \
 		tests/test_parity.py -k random
+	@echo "== $(LKL_GREEN_CUTS) random programs, run whole and cut up, in each configuration"
+	@LKL_GREEN_EXAMPLES=$(LKL_GREEN_CUTS) $(BIN)/python -m pytest -q -o faulthandler_timeout=0 \
+		tests/test_cuts.py -k random
 	@echo "== $(LKL_GREEN_CONNECTIONS) connections opened and closed, in each configuration"
 	@LKL_GREEN_CONNECTIONS=$(LKL_GREEN_CONNECTIONS) $(BIN)/python -m pytest -q -o faulthandler_timeout=0 \
 		tests/fs/test_hostsocket.py -k come_and_go

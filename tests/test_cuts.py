@@ -88,12 +88,12 @@ def comes_back(record: TraceRecord) -> bool:
     return record.event == "sched_switch" and record.fields[1] == 0
 
 
-def run_cut(configuration: Configuration, calls: Sequence[dict[str, Any]], init: Any, *args: Any, **options: Any) -> Any:
+def run_cut(
+    configuration: Configuration, calls: Sequence[dict[str, Any]], init: Any, *args: Any, **options: Any
+) -> Any:
     """What a run of `init(*args)` was for the program: ending, result, time at the end, and trace."""
     options = {"clock": "virtual", "loglevel": 0, **options}
-    kernel = lkl_start_kernel(
-        init, *args, host=configuration.host, switch=configuration.switch, trace=True, **options
-    )
+    kernel = lkl_start_kernel(init, *args, host=configuration.host, switch=configuration.switch, trace=True, **options)
     error, result = None, None
     try:
         result = drive(kernel, calls)

@@ -33,7 +33,6 @@ from lkl_green.kernel.sched import NEVER, POLL_POINTS
 
 if TYPE_CHECKING:
     from lkl_green.kernel.kernel import Kernel
-    from lkl_green.kernel.task import Task
 
 
 class RunUntil(enum.Enum):
@@ -198,19 +197,17 @@ class RunLoop:
         # After the line above: another OS thread that wants the kernel to stop says so first and sets `leave` then.
         if self.fatal is not None or self._kernel.stopping:
             sched.leave = True
-        if sched.picked is not None:
-            self._continue()
-        elif self._host.made_poller is not None:
-            self._look_at_descriptors()
+        if sched.picked is not None or self._host.made_poller is not None:
+            self._look_on_entry()
         while True:
-            if sched.points >= sched.limit and not sched.leave:
-                return RunStatus(early, self.next_event_ns)
-            if sched.picked is None:
-                self._next_poll = sched.points + POLL_POINTS
-                self._set_checkpoint()
+            if sched.picked is None and (sched.leave or sched.points < sched.limit):
+                self._next_poll = next_poll = sched.points + POLL_POINTS
+                sched.checkpoint = 0 if sched.killing else next_poll
+                if sched.checkpoint > sched.limit:
+                    sched.checkpoint = sched.limit
                 if irq.raised or irq.held or self._posts or self._timers.next_ns != NEVER:
                     self.take_events()
-            if sched.leave:
+            if sched.leave or sched.points >= sched.limit:
                 return self._leave(early)
             if sched.schedule_idle():
                 if sched.fifo is None or sched.fifo or sched.leave or sched.points >= sched.limit:
@@ -222,22 +219,23 @@ class RunLoop:
             elif self._over_budget():  # an interrupt that raises itself lets no scheduling point pass
                 return RunStatus(early, self.next_event_ns)
 
-    def _continue(self) -> None:
-        """Enter in the middle: only a real clock has run on meanwhile, so only then there is something to look at."""
+    def _look_on_entry(self) -> None:
+        """Look at descriptors; and at all else where the call continues in the middle, on a real clock.
+
+        A virtual clock has stood still since the last call, and what comes from outside waits until the kernel is idle.
+        """
         sched = self._sched
-        if sched.checkpoint:  # at 0 the task has found, or left, something that its next point is to look at
-            self._set_checkpoint()
+        if self._host.made_poller is not None:
+            self._look_at_descriptors()
+        if sched.picked is None:
+            return
+        if sched.checkpoint:  # at 0 the task has left something that its next point is to look at
+            sched.checkpoint = 0 if self._irq.raised else min(self._next_poll, sched.limit)
         if not self._clock_is_virtual:
-            if self._host.made_poller is not None:
-                self._look_at_descriptors()
             self.take_events()
 
-    def _set_checkpoint(self) -> None:
-        sched = self._sched
-        sched.checkpoint = 0 if sched.killing else min(self._next_poll, sched.limit)
-
     def _leave(self, early: RunReason) -> RunStatus:
-        """The kernel stops, or has an exception for the application."""
+        """The kernel stops, or has an exception for the application, or what `lkl_run()` was allowed is used up."""
         if self.fatal is None and self._kernel.stopping:
             self._stop()
             if self.fatal is None:
@@ -300,13 +298,10 @@ class RunLoop:
         """
         sched = self._sched
         points = sched.points
-        forced = not sched.checkpoint
-        # First, so that what another OS thread or a signal handler announces from here on is seen at the next point.
-        sched.checkpoint = min(self._next_poll, sched.limit)
-        # What one of them announced between these two statements is in `raised`, or on a real clock looked at anyway.
-        if not (forced or self._irq.raised or points >= self._next_poll) and self._clock_is_virtual:
+        if self._clock_is_virtual and sched.checkpoint and points < self._next_poll and not self._irq.raised:
             return False
         self._next_poll = points + POLL_POINTS
+        # Before the looks, so that what another OS thread announces from here on is seen at the next point.
         sched.checkpoint = min(self._next_poll, sched.limit)
         self._timers.poll()
         if not self._clock_is_virtual:
@@ -318,7 +313,9 @@ class RunLoop:
             self._irq.deliver()
             if self._irq.raised:
                 sched.checkpoint = 0  # interrupts are disabled here: the next point of another task delivers them
-        self._tick(sched.current)
+        if points >= self._next_tick:  # what made us look early, an interrupt for instance, ends no time slice
+            self._next_tick = points + POLL_POINTS
+            sched.policy.task_tick(sched.current)
         if self._over_budget():
             sched.limit = points
             sched.checkpoint = min(sched.checkpoint, points)
@@ -327,13 +324,6 @@ class RunLoop:
         if sched.leave or sched.halting or sched.killing:
             sched.checkpoint = 0
         return True
-
-    def _tick(self, current: Task) -> None:
-        """Count a time slice; what made the kernel look early, an interrupt for instance, ends none."""
-        sched = self._sched
-        if sched.points >= self._next_tick:
-            self._next_tick = sched.points + POLL_POINTS
-            sched.policy.task_tick(current)
 
     @property
     def has_events(self) -> bool:

@@ -62,7 +62,12 @@ class Rewind:
         kernel = self._kernel
         if len(kernel.pids.tasks) != len(self._base) or any(self._leftovers):
             return False
-        if kernel.sched.picked is not None or kernel.timers.next_ns != NEVER or kernel.softirq.pending or kernel.fs.nr_files:
+        if (
+            kernel.sched.picked is not None
+            or kernel.timers.next_ns != NEVER
+            or kernel.softirq.pending
+            or kernel.fs.nr_files
+        ):
             return False
         for task, state in self._base:
             if task.state != state or task.signals:

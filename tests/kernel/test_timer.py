@@ -17,6 +17,7 @@ from lkl_green.errors import KernelBug
 from lkl_green.kernel.timer import _STALE_LIMIT
 from lkl_green.linux import (
     MAX_SCHEDULE_TIMEOUT,
+    SCHED_FIFO,
     SIGKILL,
     TASK_INTERRUPTIBLE,
     TASK_RUNNING,
@@ -32,6 +33,7 @@ from lkl_green.linux import (
     del_timer,
     del_timer_sync,
     in_interrupt,
+    kthread_create,
     kthread_run,
     ktime_get,
     local_irq_disable,
@@ -43,6 +45,7 @@ from lkl_green.linux import (
     preempt_disable,
     preempt_enable,
     request_irq,
+    sched_setscheduler,
     schedule,
     schedule_timeout,
     schedule_timeout_interruptible,
@@ -453,6 +456,70 @@ def test_a_timer_in_the_past_fires_soon(run, log):
     assert log == ["fires"]
 
 
+@pytest.mark.parametrize("past_ns", [0, 1, 3 * MS])
+def test_a_timer_that_arms_itself_in_the_past_keeps_no_other_from_expiring(run, log, past_ns):
+    """Linux puts such a timer into the next jiffy, behind all that is due."""
+
+    def again(timer):
+        log.append("again")
+        if len(log) < 10_000:
+            timer.mod_timer(past_ns)
+
+    def init():
+        msleep(3)
+        mod_timer(Timer(again), ktime_get())
+        start = ktime_get()
+        usleep(20)
+        return ktime_get() - start
+
+    assert run(init) < 30 * US
+    assert 5 < len(log) < 1_000
+
+
+def test_timers_that_callbacks_arm_in_the_past_expire_in_order_behind_those_that_are_due(run, log):
+    def first(timer):
+        log.append("first")
+        for name, expires_ns in (("b", 2), ("a", 1), ("never", 0), ("c", 3)):
+            late = Timer(lambda timer: log.append(timer.name), name=name)
+            mod_timer(late, expires_ns)
+            if name == "never":
+                assert del_timer(late)
+
+    def init():
+        local_irq_disable()
+        start = ktime_get()
+        mod_timer(Timer(first), start + 1)
+        for number in range(3):
+            mod_timer(Timer(lambda timer, number=number: log.append(number)), start + 2 + number)
+        ndelay(10 * US)
+        local_irq_enable()
+        msleep(1)
+
+    run(init)
+    assert log == ["first", 0, 1, 2, "a", "b", "c"]
+
+
+def test_a_callback_may_disarm_many_timers_while_others_wait_behind(run, log):
+    def first(timer):
+        mod_timer(Timer(lambda timer: log.append("again")), 1)
+        for other in others:
+            del_timer(other)
+
+    others: list[Timer] = []
+
+    def init():
+        others.extend(Timer(lambda timer: log.append("disarmed")) for _ in range(4 * _STALE_LIMIT))
+        start = ktime_get()
+        for other in others:
+            mod_timer(other, start + MS)
+        mod_timer(Timer(first), start)
+        msleep(2)
+        assert len(current_kernel().timers) == 0
+
+    run(init)
+    assert log == ["again"]
+
+
 @pytest.mark.parametrize("wait", [msleep, lambda ms: ndelay(ms * MS)])
 def test_a_timer_that_is_always_due_stops_nobody(run, log, wait):
     """Callbacks that poll: time passes between two of them, or everybody else would sleep for ever."""
@@ -800,6 +867,43 @@ def test_rule_92_a_delay_of_a_real_clock_takes_its_time(boot, log):
 
     boot(init, clock="monotonic").run()
     assert log == [True]
+
+
+@pytest.mark.parametrize("clock", ["virtual", "monotonic"])
+def test_a_real_time_thread_that_a_timer_wakes_during_a_delay_runs_at_once(boot, log, clock):
+    def urgent():
+        usleep(100)
+        log.append("urgent")
+
+    def init():
+        task = kthread_create(urgent)
+        sched_setscheduler(task, SCHED_FIFO, 5)
+        wake_up_process(task)
+        start = ktime_get()
+        ndelay(5 * MS)
+        log.append("delay is over")
+        assert ktime_get() - start >= 5 * MS
+
+    boot(init, clock=clock).run()
+    assert log == ["urgent", "delay is over"]
+
+
+def test_a_delay_in_an_atomic_section_lets_no_other_thread_run(run, log):
+    def urgent():
+        usleep(100)
+        log.append("urgent")
+
+    def init():
+        task = kthread_create(urgent)
+        sched_setscheduler(task, SCHED_FIFO, 5)
+        wake_up_process(task)
+        preempt_disable()
+        ndelay(5 * MS)
+        log.append("delay is over")
+        preempt_enable()
+
+    run(init)
+    assert log == ["delay is over", "urgent"]
 
 
 def test_a_delay_in_a_callback_or_with_interrupts_off_does_not_recurse(run, log):
