@@ -4,7 +4,7 @@ An interrupt may be raised by any OS thread, a signal handler included, at any m
 is: put the number into a set, say so, ring the host's doorbell. No lock is taken, because a signal handler may have
 interrupted the holder. The handler runs later, in the kernel, at one of the *named points*:
 
-        entry to lkl_run(), schedule(), cond_resched(), interrupts enabled again, and idle
+        schedule(), cond_resched(), interrupts enabled again, idle; on a real clock also entry to lkl_run()
 
 They are the same in all configurations, which is why the same program behaves the same in all of them. LKL runs the
 handler in the thread that raised it if the kernel is idle (rule 66); here that thread only leaves the mark.

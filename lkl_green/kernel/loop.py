@@ -279,7 +279,7 @@ class RunLoop:
     # -- checkpoints
 
     def take_events(self) -> None:
-        """Idle, and entry to `lkl_run()`: everything from outside may come in."""
+        """Where the idle task runs: everything from outside may come in."""
         self._timers.poll()
         irq = self._irq
         # Under a virtual clock, what host threads send is held back while a task is runnable; see kernel/irq.py.

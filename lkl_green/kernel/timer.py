@@ -7,9 +7,9 @@ stale entries outnumber the live ones by far, the heap is rebuilt. Dropped: a wh
 time, but rounds expiry to its slots, or needs a sort in each.
 
 Who notices that a timer is due? A host timer for each change of the first expiry would cost more than all the rest.
-Instead the clock is looked at where it is cheap: on entry to `lkl_run()`, in idle, and every POLL_POINTS scheduling
-points. It then raises the timer interrupt, whose handler raises TIMER_SOFTIRQ, in which callbacks run. A virtual clock
-that is read past the first expiry raises it at once.
+Instead the clock is looked at where it is cheap: in idle, and every POLL_POINTS scheduling points. It then raises the
+timer interrupt, whose handler raises TIMER_SOFTIRQ, in which callbacks run. A virtual clock that is read past the first
+expiry raises it at once, and a timer that is due when it is armed is looked for at the next scheduling point.
 """
 
 from __future__ import annotations
