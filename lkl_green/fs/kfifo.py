@@ -18,7 +18,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from lkl_green.fs.waitqueue import FileWaitQueue
-from lkl_green.kernel.current import current_kernel
+from lkl_green.kernel.binding import Bindable, kernel_for
 from lkl_green.kernel.swait import SimpleWaitQueue
 from lkl_green.kernel.task import TASK_INTERRUPTIBLE
 from lkl_green.kernel.unistd import EPOLLHUP, EPOLLIN, EPOLLOUT
@@ -43,6 +43,11 @@ class KFifoSide(SimpleWaitQueue):
         super().__init__(kernel, name)
         self.fifo = fifo
         self.parcels: dict[Task, Any] = {}
+
+    def untie(self) -> None:
+        """Forget waiters that have gone with their kernel, and what they had."""
+        super().untie()
+        self.parcels = {}
 
     @property
     def first(self) -> Task | None:
@@ -72,12 +77,12 @@ class KFifoSide(SimpleWaitQueue):
         return self._describe(repr(self.fifo))
 
 
-class KFifo(Generic[T]):
+class KFifo(Bindable, Generic[T]):
     """A FIFO of up to `size` elements.
 
     Args:
         size: how many elements it holds.
-        kernel: the kernel it belongs to; the current one if left out.
+        kernel: the kernel it belongs to; the current one if left out, or the first to use it if none runs.
         name: shown in `repr` and deadlock reports.
 
     Attributes:
@@ -89,10 +94,12 @@ class KFifo(Generic[T]):
 
     __slots__ = ("_elements", "_getters", "_name", "_putters", "_sched", "closed", "f_wq", "nr_in", "nr_out", "size")
 
+    VALUES = ("_elements", "closed", "nr_in", "nr_out")
+
     def __init__(self, size: int, kernel: Kernel | None = None, name: str = "") -> None:
         if size < 1:
             raise ValueError(f"a kfifo of {size} elements: it needs at least one")
-        kernel = kernel if kernel is not None else current_kernel()
+        kernel = kernel if kernel is not None else kernel_for(self)
         self._sched = kernel.sched
         self._name = name
         self._elements: deque[T] = deque()
@@ -102,6 +109,14 @@ class KFifo(Generic[T]):
         self.f_wq = FileWaitQueue(kernel, name)
         self._getters = KFifoSide(self, kernel, "getters of")
         self._putters = KFifoSide(self, kernel, "putters of")
+
+    def bind(self, kernel: Kernel) -> None:
+        """Belong to a kernel from now on."""
+        self._sched = kernel.sched
+
+    def whole(self) -> tuple[Bindable, ...]:
+        """Itself and its queues."""
+        return self, self.f_wq, self._getters, self._putters
 
     def __len__(self) -> int:
         return len(self._elements)

@@ -35,7 +35,7 @@ class FileWaitQueue(WaitQueueHead):
     """A wait queue that watchers can join (Linux: wait_queue_head_t with wake-up functions and keys).
 
     Args:
-        kernel: the kernel it belongs to; the current one if left out.
+        kernel: the kernel it belongs to; the current one if left out, or the first to use it if none runs.
         name: shown in `repr` and deadlock reports.
     """
 
@@ -44,6 +44,11 @@ class FileWaitQueue(WaitQueueHead):
     def __init__(self, kernel: Kernel | None = None, name: str = "") -> None:
         super().__init__(kernel, name)
         self._watchers: dict[Watcher, bool] | None = None  # made when somebody watches; the value: exclusively
+
+    def untie(self) -> None:
+        """Forget watchers, too: they are of the same kernel."""
+        super().untie()
+        self._watchers = None
 
     def add_watcher(self, watcher: Watcher, exclusive: bool = False) -> None:
         """Tell it of each change from now on; exclusive ones are told in turn until one of them deals with it."""

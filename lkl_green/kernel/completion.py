@@ -21,7 +21,7 @@ class Completion(SimpleWaitQueue):
     """Something that one task waits for and another one announces.
 
     Args:
-        kernel: the kernel it belongs to; the current one if left out.
+        kernel: the kernel it belongs to; the current one if left out, or the first to use it if none runs.
         name: shown in `repr` and deadlock reports.
 
     Attributes:
@@ -29,6 +29,8 @@ class Completion(SimpleWaitQueue):
     """
 
     __slots__ = ("done",)
+
+    VALUES = ("done",)
 
     def __init__(self, kernel: Kernel | None = None, name: str = "") -> None:
         super().__init__(kernel, name)

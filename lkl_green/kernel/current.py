@@ -37,6 +37,8 @@ def current_kernel() -> Kernel:
     if kernel is None:
         raise NoCurrentKernel(
             "no kernel runs here: in-kernel functions work in kernel threads, interrupt handlers and callbacks; "
-            "the application uses the methods of its Kernel object, or passes kernel=... where a class takes it"
+            "the application uses the methods of its Kernel object, or passes kernel=... where a class takes it. "
+            "A module that is imported earlier calls them later, in a kernel thread; only locks, completions, wait "
+            "queues, kfifos, timers, works and tasklets can be made before there is a kernel"
         )
     return kernel

@@ -15,6 +15,7 @@ from lkl_green.arch.direct import DirectArch
 from lkl_green.arch.semaphore import SemaphoreArch
 from lkl_green.errors import AlreadyEmbedded, KernelBug, KernelHalted, KernelPanic, WrongThread
 from lkl_green.host.clock import Clock, MonotonicClock
+from lkl_green.kernel.binding import Bindings
 from lkl_green.kernel.cpu_hooks import Hooks
 from lkl_green.kernel.current import running_here
 from lkl_green.kernel.exec import Exec
@@ -112,6 +113,7 @@ class Kernel:
         self.signals = Signals(self)
         self.exec = Exec(self)
         self.exits = Exits(self)
+        self.bindings = Bindings(self)
         self.irq = InterruptController(self)
         self.readiness = Readiness(self)
         self.softirq = Softirqs(self)

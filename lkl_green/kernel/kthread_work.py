@@ -14,44 +14,54 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lkl_green.errors import KernelBug
+from lkl_green.kernel.binding import BindableWork
 from lkl_green.kernel.completion import Completion
-from lkl_green.kernel.current import current_kernel
 from lkl_green.kernel.timer import Timer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
+    from lkl_green.kernel.binding import Bindable
     from lkl_green.kernel.kernel import Kernel
     from lkl_green.kernel.kthread_worker import KthreadWorker
+    from lkl_green.kernel.task import Task
 
 
-class KthreadWork:
+class KthreadWork(BindableWork):
     """A function for a kthread worker to run (Linux: `struct kthread_work`).
 
     Args:
         func: called as `func(work)`.
-        kernel: the kernel it belongs to; the current one if left out.
+        kernel: the kernel it belongs to; the current one if left out, or the first to use it if none runs.
         name: shown in reports; the function's if left out.
 
     Fields that only the worker writes:
 
     Attributes:
-        pending: queued, or waiting for its time, and not yet running for it.
-        canceling: how many tasks cancel it at present; it cannot be queued meanwhile.
+        pending, canceling: see BindableWork.
         markers: what to complete when the pending run has ended.
         worker: on which it was queued last; one work belongs to one worker.
     """
 
-    __slots__ = ("__weakref__", "_kernel", "canceling", "func", "markers", "name", "pending", "worker")
+    __slots__ = ("func", "markers", "name", "worker")
 
     def __init__(self, func: Callable[..., object], kernel: Kernel | None = None, name: str = "") -> None:
-        self._kernel = kernel if kernel is not None else current_kernel()
+        super().__init__(kernel)
         self.func = func
         self.name: str = name or getattr(func, "__name__", type(func).__name__)
-        self.pending = False
-        self.canceling = 0
         self.markers: list[Completion] = []
         self.worker: KthreadWorker | None = None
+
+    def untie(self) -> None:
+        """Be idle and unbound; on no worker's list."""
+        super().untie()
+        self.markers = []
+        self.worker = None
+
+    def users(self) -> Iterable[Task]:
+        """Who runs it."""
+        worker = self.worker
+        return () if worker is None or worker.current_work is not self or worker.task is None else [worker.task]
 
     def flush_work(self) -> None:
         """Wait until it is neither queued, as of now, nor running (rule 111). Raises KernelBug from the work itself."""
@@ -106,7 +116,7 @@ class KthreadDelayedWork(KthreadWork):
 
     Args:
         func: called as `func(work)`.
-        kernel: the kernel it belongs to; the current one if left out.
+        kernel: the kernel it belongs to; the current one if left out, or the first to use it if none runs.
         name: shown in reports; the function's if left out.
     """
 
@@ -115,6 +125,10 @@ class KthreadDelayedWork(KthreadWork):
     def __init__(self, func: Callable[..., object], kernel: Kernel | None = None, name: str = "") -> None:
         super().__init__(func, kernel, name)
         self.timer = Timer(self.kthread_delayed_work_timer_fn, self._kernel, self.name)
+
+    def whole(self) -> tuple[Bindable, ...]:
+        """Itself and its timer."""
+        return self, self.timer
 
     def kthread_delayed_work_timer_fn(self, _timer: Timer) -> None:
         """The time has passed."""

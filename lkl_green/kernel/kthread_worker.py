@@ -94,7 +94,7 @@ class KthreadWorker:
         return self._accepts(work)
 
     def _accepts(self, work: KthreadWork) -> bool:
-        if work.pending or work.canceling:
+        if work.pending or (work.canceling and not work.may_be_queued(self._kernel)):
             return False
         if self.task is None:
             self._kernel.printk.warn(f"kthread worker {self.name} has ended: {work.name} is not queued")

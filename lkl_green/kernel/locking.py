@@ -15,7 +15,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Self
 
 from lkl_green.errors import LockMisuse
-from lkl_green.kernel.current import current_kernel
+from lkl_green.kernel.binding import Bindable, kernel_for
 from lkl_green.kernel.swait import SimpleWaitQueue
 from lkl_green.kernel.task import (
     HARDIRQ_MASK,
@@ -26,6 +26,7 @@ from lkl_green.kernel.task import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from types import TracebackType
 
     from lkl_green.kernel.kernel import Kernel
@@ -37,11 +38,13 @@ class Semaphore(SimpleWaitQueue):
 
     Args:
         count: how many may go down before somebody has to wait.
-        kernel: the kernel it belongs to; the current one if left out.
+        kernel: the kernel it belongs to; the current one if left out, or the first to use it if none runs.
         name: shown in `repr` and deadlock reports.
     """
 
     __slots__ = ("count",)
+
+    VALUES = ("count",)
 
     def __init__(self, count: int = 1, kernel: Kernel | None = None, name: str = "") -> None:
         if count < 0:
@@ -133,7 +136,7 @@ class Mutex(SimpleWaitQueue):
     """A sleeping lock with an owner (kernel/locking/mutex.c).
 
     Args:
-        kernel: the kernel it belongs to; the current one if left out.
+        kernel: the kernel it belongs to; the current one if left out, or the first to use it if none runs.
         name: shown in `repr` and deadlock reports.
     """
 
@@ -142,6 +145,15 @@ class Mutex(SimpleWaitQueue):
     def __init__(self, kernel: Kernel | None = None, name: str = "") -> None:
         super().__init__(kernel, name)
         self.owner: Task | None = None
+
+    def untie(self) -> None:
+        """Forget an owner that has gone with its kernel, too."""
+        super().untie()
+        self.owner = None
+
+    def users(self) -> Iterable[Task]:
+        """Who holds it, and who waits."""
+        return super().users() if self.owner is None else [self.owner, *super().users()]
 
     def lock(self) -> None:
         """Lock, sleeping until it is free. Raises LockMisuse if the caller holds it, or in an interrupt."""
@@ -228,24 +240,37 @@ class Mutex(SimpleWaitQueue):
         return self._describe(owner)
 
 
-class SpinLock:
+class SpinLock(Bindable):
     """A lock that is held for a few statements and forbids sleeping meanwhile (rule 121).
 
     Nobody can be running on another CPU, so finding it held means that the holder slept or that an interrupt handler
     came in between: a deadlock on any machine, and an error here.
 
     Args:
-        kernel: the kernel it belongs to; the current one if left out.
+        kernel: the kernel it belongs to; the current one if left out, or the first to use it if none runs.
         name: shown in `repr`.
     """
 
     __slots__ = ("_kernel", "_name", "_sched", "owner")
 
     def __init__(self, kernel: Kernel | None = None, name: str = "") -> None:
-        self._kernel = kernel if kernel is not None else current_kernel()
+        self._kernel = kernel if kernel is not None else kernel_for(self)
         self._sched = self._kernel.sched
         self._name = name
         self.owner: Task | None = None
+
+    def bind(self, kernel: Kernel) -> None:
+        """Belong to a kernel from now on."""
+        self._kernel = kernel
+        self._sched = kernel.sched
+
+    def untie(self) -> None:
+        """Forget an owner that has gone with its kernel."""
+        self.owner = None
+
+    def users(self) -> Iterable[Task]:
+        """Who holds it."""
+        return () if self.owner is None else [self.owner]
 
     def lock(self) -> None:
         """Lock and disable preemption. Raises LockMisuse if it is held."""

@@ -142,6 +142,7 @@ class Reboot:
         kernel.host_tasks.cleanup()
         kernel.arch.threads_cleanup()
         kernel.host.host_cleanup()
+        kernel.bindings.let_go()
         kernel.halted_event.set()
         if left:
             raise HaltTimeout(

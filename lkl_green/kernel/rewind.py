@@ -31,6 +31,7 @@ class Rewind:
         if not isinstance(kernel.clock, VirtualClock):
             raise KernelBug(f"a kernel on a {type(kernel.clock).__name__} cannot be rewound: real time has passed")
         self._kernel = kernel
+        kernel.bindings.restores = True
         self._clock = kernel.clock
         self._now_ns = kernel.clock.peek_ns()
         self._base = [(task, task.state) for task in kernel.pids]
@@ -53,6 +54,7 @@ class Rewind:
         kernel.watchdog.rewinds += 1
         kernel.loop.rewind()
         kernel.timers.rewind()
+        kernel.bindings.let_go()
         if kernel.printk.records or kernel.printk.tainted:
             kernel.printk.records.clear()
             kernel.printk.tainted = 0

@@ -30,6 +30,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lkl_green.errors import KernelBug, SchedulingWhileAtomic, TaskAbandoned, TaskKilled
+from lkl_green.kernel.binding import of_another_kernel
 from lkl_green.kernel.task import (
     HARDIRQ_MASK,
     MAX_RT_PRIO,
@@ -245,7 +246,7 @@ class Scheduler:
     def _scheduling_while_atomic(self, prev: Task) -> KernelBug:
         count = prev.preempt_count
         if prev is self.swapper and not count & (HARDIRQ_MASK | SOFTIRQ_MASK):
-            why = "only kernel threads may sleep; this is the application (the idle task)"
+            why = of_another_kernel(self) or "only kernel threads may sleep; this is the application (the idle task)"
         elif count & HARDIRQ_MASK:
             why = "an interrupt handler must not sleep; wake a kernel thread that does"
         elif count & SOFTIRQ_MASK:

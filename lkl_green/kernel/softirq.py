@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from lkl_green.errors import KernelBug
+from lkl_green.errors import KernelBug, NoCurrentKernel
+from lkl_green.kernel.binding import Bindable, kernel_for
 from lkl_green.kernel.task import HARDIRQ_MASK, SOFTIRQ_MASK, SOFTIRQ_OFFSET, TASK_IDLE, TASK_RUNNING
 
 if TYPE_CHECKING:
@@ -145,27 +146,41 @@ class Softirqs:
         task.state = TASK_RUNNING
 
 
-class Tasklet:
+class Tasklet(Bindable):
     """A function that runs once in a softirq however often it was scheduled before (rule 124).
 
     Args:
-        tasklets: the kernel's tasklet queue.
+        queue: the kernel's tasklet queue; that of the current kernel if None, or of the first to use it if none runs.
         func: what to run, called without arguments.
     """
 
     __slots__ = ("_disabled", "_func", "_queue", "scheduled")
 
-    def __init__(self, queue: TaskletQueue, func: Callable[[], object]) -> None:
-        self._queue = queue
+    VALUES = ("_disabled",)
+
+    def __init__(self, queue: TaskletQueue | None, func: Callable[[], object]) -> None:
+        self._queue = queue if queue is not None else kernel_for(self).tasklets
         self._func = func
         self._disabled = 0
+        self.scheduled = False
+
+    def bind(self, kernel: Kernel) -> None:
+        """Belong to a kernel from now on."""
+        self._queue = kernel.tasklets
+
+    def untie(self) -> None:
+        """Be not scheduled: the softirq has ended with its kernel."""
         self.scheduled = False
 
     def schedule(self) -> None:
         """Run soon; nothing if that is planned already."""
         if not self.scheduled:
             self.scheduled = True
-            self._queue.add(self)
+            try:
+                self._queue.add(self)
+            except NoCurrentKernel:
+                self.scheduled = False
+                raise
 
     def disable(self) -> None:
         """Keep it from running until as many `enable()` calls have come."""

@@ -20,31 +20,46 @@ import errno
 from collections import deque
 from typing import TYPE_CHECKING
 
-from lkl_green.kernel.current import current_kernel
+from lkl_green.kernel.binding import Bindable, kernel_for
 from lkl_green.kernel.task import TASK_RUNNING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from lkl_green.kernel.kernel import Kernel
     from lkl_green.kernel.sched import Scheduler
     from lkl_green.kernel.task import Task
 
 
-class SimpleWaitQueue:
+class SimpleWaitQueue(Bindable):
     """Waiters that are served one by one, in order of arrival.
 
     Args:
-        kernel: the kernel it belongs to; the current one if left out.
+        kernel: the kernel it belongs to; the current one if left out, or the first to use it if none runs.
         name: shown in `repr` and deadlock reports.
     """
 
     __slots__ = ("_kernel", "_name", "_sched", "_waiters")
 
     def __init__(self, kernel: Kernel | None = None, name: str = "") -> None:
-        self._kernel = kernel = kernel if kernel is not None else current_kernel()
+        self._kernel = kernel = kernel if kernel is not None else kernel_for(self)
         self._sched: Scheduler = kernel.sched
         self._name = name
         # Made when somebody waits: an empty deque takes 600 bytes, and most completions are never waited for.
         self._waiters: deque[Task] | None = None
+
+    def bind(self, kernel: Kernel) -> None:
+        """Belong to a kernel from now on."""
+        self._kernel = kernel
+        self._sched = kernel.sched
+
+    def untie(self) -> None:
+        """Forget waiters that have gone with their kernel."""
+        self._waiters = None
+
+    def users(self) -> Iterable[Task]:
+        """Who waits."""
+        return self._waiters or ()
 
     def _queue(self, task: Task) -> None:
         if task.preempt_count:

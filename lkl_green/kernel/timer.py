@@ -18,7 +18,7 @@ import heapq
 from typing import TYPE_CHECKING, Any
 
 from lkl_green.errors import KernelBug
-from lkl_green.kernel.current import current_kernel
+from lkl_green.kernel.binding import Bindable, kernel_for
 from lkl_green.kernel.sched import NEVER
 from lkl_green.kernel.softirq import TIMER_SOFTIRQ
 from lkl_green.kernel.task import (
@@ -40,24 +40,33 @@ MAX_SCHEDULE_TIMEOUT = NEVER
 _STALE_LIMIT = 64
 
 
-class Timer:
+class Timer(Bindable):
     """A function to call at a time, in softirq context, where sleeping is forbidden.
 
     Args:
         function: called as `function(timer)`.
-        kernel: the kernel it belongs to; the current one if left out.
+        kernel: the kernel it belongs to; the current one if left out, or the first to use it if none runs.
         name: shown in traces.
     """
 
     __slots__ = ("_entry", "_timers", "_shut_down", "expires_ns", "function", "name")  # fmt: skip  # noqa: RUF023
 
     def __init__(self, function: Callable[[Timer], object], kernel: Kernel | None = None, name: str = "") -> None:
-        self._timers = (kernel if kernel is not None else current_kernel()).timers
+        self._timers = (kernel if kernel is not None else kernel_for(self)).timers
         self._entry: list[Any] | None = None
         self._shut_down = False
         self.function = function
         self.expires_ns = 0
         self.name = name or getattr(function, "__name__", "timer")
+
+    def bind(self, kernel: Kernel) -> None:
+        """Belong to a kernel from now on."""
+        self._timers = kernel.timers
+
+    def untie(self) -> None:
+        """Be neither armed nor shut down: both ended with the kernel."""
+        self._entry = None
+        self._shut_down = False
 
     @property
     def pending(self) -> bool:

@@ -23,7 +23,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from lkl_green.errors import TaskUnwind
-from lkl_green.kernel.current import current_kernel
+from lkl_green.kernel.binding import Bindable, kernel_for
 from lkl_green.kernel.task import (
     SOFTIRQ_OFFSET,
     TASK_INTERRUPTIBLE,
@@ -34,27 +34,39 @@ from lkl_green.kernel.task import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from lkl_green.kernel.kernel import Kernel
     from lkl_green.kernel.task import Task
 
 
-class WaitQueueHead:
+class WaitQueueHead(Bindable):
     """A queue of sleeping tasks.
 
     Args:
-        kernel: the kernel it belongs to; the current one if left out.
+        kernel: the kernel it belongs to; the current one if left out, or the first to use it if none runs.
         name: shown in `repr` and deadlock reports.
     """
 
     __slots__ = ("_exclusive", "_kernel", "_name", "_waiters")
 
     def __init__(self, kernel: Kernel | None = None, name: str = "") -> None:
-        self._kernel = kernel if kernel is not None else current_kernel()
+        self._kernel = kernel if kernel is not None else kernel_for(self)
         self._name = name
         self._waiters: dict[Task, None] = {}
         self._exclusive: dict[Task, None] = {}
+
+    def bind(self, kernel: Kernel) -> None:
+        """Belong to a kernel from now on."""
+        self._kernel = kernel
+
+    def untie(self) -> None:
+        """Forget waiters that have gone with their kernel."""
+        self._waiters, self._exclusive = {}, {}
+
+    def users(self) -> Iterable[Task]:
+        """Who waits."""
+        return [*self._waiters, *self._exclusive]
 
     # -- the pieces
 

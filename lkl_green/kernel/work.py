@@ -16,32 +16,33 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lkl_green.errors import KernelBug
+from lkl_green.kernel.binding import BindableWork
 from lkl_green.kernel.completion import Completion
-from lkl_green.kernel.current import current_kernel
 from lkl_green.kernel.timer import Timer
 
 if TYPE_CHECKING:
     from collections import OrderedDict
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
+    from lkl_green.kernel.binding import Bindable
     from lkl_green.kernel.kernel import Kernel
+    from lkl_green.kernel.task import Task
     from lkl_green.kernel.workerpool import Worker
     from lkl_green.kernel.workqueue import Workqueue
 
 
-class Work:
+class Work(BindableWork):
     """A function to run in a worker thread (Linux: `struct work_struct`).
 
     Args:
         func: called as `func(work)`.
-        kernel: the kernel it belongs to; the current one if left out.
+        kernel: the kernel it belongs to; the current one if left out, or the first to use it if none runs.
         name: shown in traces and reports; the function's if left out.
 
     Fields that only the queue and the pool write:
 
     Attributes:
-        pending: queued, or waiting for its time, and not yet running for it.
-        canceling: how many tasks cancel it at present; it cannot be queued meanwhile.
+        pending, canceling: see BindableWork.
         on_list: the list on which it waits for a worker; None if there is none.
         flushers: who waits for the end of the pending run.
         worker: who runs it.
@@ -49,32 +50,36 @@ class Work:
     """
 
     __slots__ = (
-        "__weakref__",
-        "_kernel",
-        "canceling",
         "color",
         "flushers",
         "func",
         "function",
         "name",
         "on_list",
-        "pending",
         "worker",
         "wq",
     )
 
     def __init__(self, func: Callable[..., object], kernel: Kernel | None = None, name: str = "") -> None:
-        self._kernel = kernel if kernel is not None else current_kernel()
+        super().__init__(kernel)
         self.func = func
         self.function: str = getattr(func, "__name__", type(func).__name__)
         self.name = name or self.function
-        self.pending = False
-        self.canceling = 0
         self.on_list: OrderedDict[Work, None] | None = None
         self.flushers: list[Completion] = []
         self.worker: Worker | None = None
         self.wq: Workqueue | None = None
         self.color = 0
+
+    def untie(self) -> None:
+        """Be idle and unbound; on no list, and in no queue."""
+        super().untie()
+        self.on_list = self.worker = self.wq = None
+        self.flushers = []
+
+    def users(self) -> Iterable[Task]:
+        """Who runs it."""
+        return () if self.worker is None else [self.worker.task]
 
     # -- for everybody
 
@@ -168,7 +173,7 @@ class DelayedWork(Work):
 
     Args:
         func: called as `func(work)`.
-        kernel: the kernel it belongs to; the current one if left out.
+        kernel: the kernel it belongs to; the current one if left out, or the first to use it if none runs.
         name: shown in traces and reports; the function's if left out.
     """
 
@@ -177,6 +182,10 @@ class DelayedWork(Work):
     def __init__(self, func: Callable[..., object], kernel: Kernel | None = None, name: str = "") -> None:
         super().__init__(func, kernel, name)
         self.timer = Timer(self.delayed_work_timer_fn, self._kernel, self.name)
+
+    def whole(self) -> tuple[Bindable, ...]:
+        """Itself and its timer."""
+        return self, self.timer
 
     def delayed_work_timer_fn(self, _timer: Timer) -> None:
         """The time has passed."""

@@ -60,7 +60,7 @@ class Workqueue:
         sched = self._sched
         if sched.listener is not None:
             sched.listener("queue_work", work)
-        if work.pending or work.canceling or self._refuses(work):
+        if work.pending or (work.canceling and not work.may_be_queued(self._kernel)) or self._refuses(work):
             return False
         work.pending = True
         self._insert(work)
@@ -90,7 +90,7 @@ class Workqueue:
         sched = self._sched
         if sched.listener is not None:
             sched.listener("queue_delayed_work", dwork)
-        if dwork.pending or dwork.canceling or self._refuses(dwork):
+        if dwork.pending or (dwork.canceling and not dwork.may_be_queued(self._kernel)) or self._refuses(dwork):
             return False
         self._start(dwork, delay_ns)
         return True
@@ -106,7 +106,7 @@ class Workqueue:
         sched.preempt_disable()
         try:
             was_pending = dwork.grab_pending()
-            if not dwork.canceling and not self._refuses(dwork):
+            if (not dwork.canceling or dwork.may_be_queued(self._kernel)) and not self._refuses(dwork):
                 self._start(dwork, delay_ns)
         finally:
             sched.preempt_enable()

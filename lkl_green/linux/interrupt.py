@@ -73,5 +73,5 @@ def cpu_relax() -> None:
 
 
 def tasklet(func: Callable[[], object]) -> Tasklet:
-    """A tasklet that calls `func()` (rule 124)."""
-    return Tasklet(current_kernel().tasklets, func)
+    """A tasklet that calls `func()` (rule 124), of the current kernel, or of the first to use it if none runs."""
+    return Tasklet(None, func)

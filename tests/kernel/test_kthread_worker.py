@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lkl_green import FaultyHost, GreenletHost, KernelPanic, ThreadHost, lkl_start_kernel
-from lkl_green.errors import KernelBug, NoCurrentKernel
+from lkl_green.errors import KernelBug
 from lkl_green.host.ops import LiveObjects
 from lkl_green.linux import (
     SCHED_FIFO,
@@ -213,9 +213,7 @@ def test_the_worker_may_have_a_priority(run, log):
     assert log == ["runs", "queued"]
 
 
-def test_a_work_belongs_to_a_kernel(kernel):
-    with pytest.raises(NoCurrentKernel):
-        KthreadWork(lambda work: None)
+def test_a_work_made_by_the_application_for_a_kernel(kernel):
     assert not KthreadWork(lambda work: None, kernel=kernel).pending
 
 
