@@ -82,7 +82,7 @@ class KFifo(Bindable, Generic[T]):
 
     Args:
         size: how many elements it holds.
-        kernel: the kernel it belongs to; the current one if left out, or the first to use it if none runs.
+        kernel: the kernel it belongs to; the current one if left out. Bound at first use if no kernel runs.
         name: shown in `repr` and deadlock reports.
 
     Attributes:

@@ -35,7 +35,7 @@ class FileWaitQueue(WaitQueueHead):
     """A wait queue that watchers can join (Linux: wait_queue_head_t with wake-up functions and keys).
 
     Args:
-        kernel: the kernel it belongs to; the current one if left out, or the first to use it if none runs.
+        kernel: the kernel it belongs to; the current one if left out. Bound at first use if no kernel runs.
         name: shown in `repr` and deadlock reports.
     """
 

@@ -21,7 +21,7 @@ class Completion(SimpleWaitQueue):
     """Something that one task waits for and another one announces.
 
     Args:
-        kernel: the kernel it belongs to; the current one if left out, or the first to use it if none runs.
+        kernel: the kernel it belongs to; the current one if left out. Bound at first use if no kernel runs.
         name: shown in `repr` and deadlock reports.
 
     Attributes:

@@ -32,7 +32,7 @@ class KthreadWork(BindableWork):
 
     Args:
         func: called as `func(work)`.
-        kernel: the kernel it belongs to; the current one if left out, or the first to use it if none runs.
+        kernel: the kernel it belongs to; the current one if left out. Bound at first use if no kernel runs.
         name: shown in reports; the function's if left out.
 
     Fields that only the worker writes:
@@ -116,7 +116,7 @@ class KthreadDelayedWork(KthreadWork):
 
     Args:
         func: called as `func(work)`.
-        kernel: the kernel it belongs to; the current one if left out, or the first to use it if none runs.
+        kernel: the kernel it belongs to; the current one if left out. Bound at first use if no kernel runs.
         name: shown in reports; the function's if left out.
     """
 

@@ -38,7 +38,7 @@ class Semaphore(SimpleWaitQueue):
 
     Args:
         count: how many may go down before somebody has to wait.
-        kernel: the kernel it belongs to; the current one if left out, or the first to use it if none runs.
+        kernel: the kernel it belongs to; the current one if left out. Bound at first use if no kernel runs.
         name: shown in `repr` and deadlock reports.
     """
 
@@ -136,7 +136,7 @@ class Mutex(SimpleWaitQueue):
     """A sleeping lock with an owner (kernel/locking/mutex.c).
 
     Args:
-        kernel: the kernel it belongs to; the current one if left out, or the first to use it if none runs.
+        kernel: the kernel it belongs to; the current one if left out. Bound at first use if no kernel runs.
         name: shown in `repr` and deadlock reports.
     """
 
@@ -247,7 +247,7 @@ class SpinLock(Bindable):
     came in between: a deadlock on any machine, and an error here.
 
     Args:
-        kernel: the kernel it belongs to; the current one if left out, or the first to use it if none runs.
+        kernel: the kernel it belongs to; the current one if left out. Bound at first use if no kernel runs.
         name: shown in `repr`.
     """
 

@@ -35,7 +35,7 @@ class SimpleWaitQueue(Bindable):
     """Waiters that are served one by one, in order of arrival.
 
     Args:
-        kernel: the kernel it belongs to; the current one if left out, or the first to use it if none runs.
+        kernel: the kernel it belongs to; the current one if left out. Bound at first use if no kernel runs.
         name: shown in `repr` and deadlock reports.
     """
 

@@ -45,7 +45,7 @@ class Timer(Bindable):
 
     Args:
         function: called as `function(timer)`.
-        kernel: the kernel it belongs to; the current one if left out, or the first to use it if none runs.
+        kernel: the kernel it belongs to; the current one if left out. Bound at first use if no kernel runs.
         name: shown in traces.
     """
 

@@ -44,7 +44,7 @@ class WaitQueueHead(Bindable):
     """A queue of sleeping tasks.
 
     Args:
-        kernel: the kernel it belongs to; the current one if left out, or the first to use it if none runs.
+        kernel: the kernel it belongs to; the current one if left out. Bound at first use if no kernel runs.
         name: shown in `repr` and deadlock reports.
     """
 

@@ -36,7 +36,7 @@ class Work(BindableWork):
 
     Args:
         func: called as `func(work)`.
-        kernel: the kernel it belongs to; the current one if left out, or the first to use it if none runs.
+        kernel: the kernel it belongs to; the current one if left out. Bound at first use if no kernel runs.
         name: shown in traces and reports; the function's if left out.
 
     Fields that only the queue and the pool write:
@@ -173,7 +173,7 @@ class DelayedWork(Work):
 
     Args:
         func: called as `func(work)`.
-        kernel: the kernel it belongs to; the current one if left out, or the first to use it if none runs.
+        kernel: the kernel it belongs to; the current one if left out. Bound at first use if no kernel runs.
         name: shown in traces and reports; the function's if left out.
     """
 

@@ -11,8 +11,11 @@ classes and constants come from the kernel.
 
 These functions find their kernel through the context (see `lkl_green.kernel.current`) and raise NoCurrentKernel where
 there is none. Classes (`Mutex`, `Completion`, `WaitQueueHead`, ...) take the current kernel when they are made, or
-another one as `kernel=`. Durations carry their unit in the name, except where Linux's name says it: `msleep(ms)`,
-`ssleep(s)`. Failures raise OSError with Linux's errno.
+another one as `kernel=`. Made where no kernel runs, at module level say, most of them are bound to the kernel that uses
+them first (see `lkl_green.kernel.binding`); files need a kernel at once.
+
+Durations carry their unit in the name, except where Linux's name says it: `msleep(ms)`, `ssleep(s)`. Failures raise
+OSError with Linux's errno.
 """
 
 from __future__ import annotations

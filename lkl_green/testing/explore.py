@@ -57,7 +57,8 @@ def explore(
     the work makes no difference.
 
     Args:
-        test: called without arguments, as a kernel thread, once per schedule; everything it uses it makes anew.
+        test: called without arguments, as a kernel thread, once per schedule; everything it uses it makes anew. Locks
+            and the like that its module has made are in each schedule as the first one found them.
         policy: how schedules are made.
         schedules: how many.
         seed: the same seed gives the same schedules.
