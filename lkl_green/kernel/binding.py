@@ -46,7 +46,9 @@ _WITHOUT_KERNEL: dict[str, Any] = {"disarm": lambda _timer: False, "listener": N
 
 
 class Bindable:
-    """Base of what can be made before there is a kernel. Its constructor asks `kernel_for()`.
+    """Base of what can be made before there is a kernel: its constructor asks `kernel_for()`.
+
+    The methods are for `Bindings`, which calls them where a kernel takes a thing and lets it go.
 
     Attributes:
         VALUES: the attributes that outlive a kernel.

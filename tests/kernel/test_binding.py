@@ -424,6 +424,29 @@ def test_a_task_that_does_not_end_with_its_kernel_keeps_what_it_has(configuratio
     assert "<Completion asked for" in errors[-1]
 
 
+def test_a_work_that_does_not_end_with_its_kernel_is_queued_by_no_other(configuration, run):
+    def stubborn(_work):
+        while True:
+            try:
+                msleep(1)
+            except BaseException:
+                continue
+
+    work = Work(stubborn, name="stubborn")
+    first = lkl_start_kernel(clock="virtual", loglevel=0, name="first", **configuration)
+    first.workqueues.system_wq.queue_work(work)
+    first.lkl_run()
+    with pytest.raises(HaltTimeout, match="kworker"):
+        first.lkl_sys_halt()
+
+    def init():
+        with pytest.raises(KernelHalted, match=r"stubborn running in kworker/0:0.*kernel first did not end"):
+            schedule_work(work)
+        return "alive"
+
+    assert run(init) == "alive"
+
+
 def test_a_panic_is_an_end_once_the_kernel_is_halted(boot):
     mutex = Mutex()
 
