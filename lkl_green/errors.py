@@ -24,6 +24,7 @@
      |    |    +-- SchedulingWhileAtomic   schedule() with a spinlock held, in an interrupt, or in the idle task
      |    |    +-- LockMisuse         unlocking a lock that another task holds, exiting with one held, ...
      |    |    +-- UnbalancedPut      lkl_cpu_put() by somebody who does not own the LKL CPU
+     |    |    +-- ForeignGreenlet    a kernel thread runs in a greenlet of another one, or of the application
      |    |    +-- BadKernelThread    a kernel_thread() function returned without a successful kernel_execve()
      |    |    +-- ScopeAcrossSwitch  a kernel thread slept with a cancel scope of the event loop open
      |    +-- KernelPanic             the kernel stopped for good; raised out of lkl_run() from the original
@@ -145,6 +146,15 @@ class LockMisuse(KernelBug):
 
 class UnbalancedPut(KernelBug):
     """The LKL CPU was put by a host thread that does not own it (rule 10)."""
+
+
+class ForeignGreenlet(KernelBug):
+    """A kernel thread runs in a greenlet of another kernel thread or of the application.
+
+    A greenlet belongs to the kernel thread in which it was made: its parents lead to that thread's own greenlet. Raised
+    in the kernel thread that gives up the CPU in such a greenlet, or whose switch resumes a kernel thread that sleeps.
+    The application gets it, too, if its switch resumes a kernel thread.
+    """
 
 
 class BadKernelThread(KernelBug):

@@ -19,7 +19,12 @@ control comes back to it when they end. In `_ready`, the launcher stands for the
 thread that tried to block, or, if the last running thread ended, in a greenlet of the application that waits.
 
 **Who am I.** Semaphores and mutexes know greenlets, not records: `getcurrent()` is right whoever switched, and nothing
-has to be kept in step with it.
+has to be kept in step with it. So a host thread may block in a greenlet of its own, one whose parents lead to the
+thread's.
+
+**Switches by other code.** Code that switches to a greenlet of a blocked thread still runs for another thread; so does
+code that runs a greenlet to its end whose parent is a blocked thread. That thread notices it, because nothing is ready
+although another thread is not blocked. It raises `ForeignGreenlet` there and waits on.
 """
 
 # ruff: noqa: D102 - HostOps describes the operations.
@@ -33,7 +38,7 @@ from typing import TYPE_CHECKING, Any
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
-from lkl_green.errors import HostDeadlock, HostError, HostThreadExit
+from lkl_green.errors import ForeignGreenlet, HostDeadlock, HostError, HostThreadExit
 from lkl_green.host.common import CommonHost
 from lkl_green.host.objects import (
     HostThread,
@@ -227,7 +232,7 @@ class GreenletHost(CommonHost[GreenletThread]):
 
     def thread_self(self) -> int:
         if get_ident() == self._owner:
-            thread = self._by_greenlet.get(getcurrent())
+            thread = self._by_greenlet.get(getcurrent()) or self._made_by(getcurrent())
             if thread is not None:
                 return thread.tid
         return self._current().tid
@@ -281,8 +286,18 @@ class GreenletHost(CommonHost[GreenletThread]):
         ident = get_ident()
         if ident == self._owner:
             me = getcurrent()
-            return self._by_greenlet.get(me) or self._adopt_greenlet(me, ident)
+            return self._by_greenlet.get(me) or self._made_by(me) or self._adopt_greenlet(me, ident)
         return self._by_ident.get(ident) or self._adopt_os_thread()
+
+    def _made_by(self, me: greenlet) -> GreenletThread | None:
+        """The created host thread of which `me` is a greenlet of its own: its parents lead there."""
+        parent = me.parent
+        while parent is not None:
+            thread = self._by_greenlet.get(parent)
+            if thread is not None:
+                return None if thread.adopted else thread
+            parent = parent.parent
+        return None
 
     def _adopt_greenlet(self, me: greenlet, ident: int) -> GreenletThread:
         if me.parent is None:
@@ -326,14 +341,19 @@ class GreenletHost(CommonHost[GreenletThread]):
         ready = self._ready
         interrupt: BaseException | None = None
         while True:
-            if isinstance(exc, IndexError) and not ready:
-                exc = HostDeadlock(self._describe_deadlock())
-            if isinstance(exc, (HostError, *self._quiet_exits)):
-                if queued:
-                    self._undo_wait(me, sem)
-                raise exc from interrupt
-            interrupt = self._take_interrupt(exc) or interrupt
+            ended = isinstance(exc, (HostError, *self._quiet_exits))
+            intruder = None if ready or ended else self._intruder()
+            if intruder is None:
+                if isinstance(exc, IndexError) and not ready:
+                    exc = HostDeadlock(self._describe_deadlock())
+                if isinstance(exc, (HostError, *self._quiet_exits)):
+                    if queued:
+                        self._undo_wait(me, sem)
+                    raise exc from interrupt
+                interrupt = self._take_interrupt(exc) or interrupt
             try:
+                if intruder is not None:
+                    intruder.throw(ForeignGreenlet(self._describe_intruder(intruder)))
                 if not queued:
                     queued = True
                     self._queue_or_take(me, sem)
@@ -361,6 +381,30 @@ class GreenletHost(CommonHost[GreenletThread]):
             self._ready.remove(me)
         self._give(sem)
 
+    # -- switches by other code
+
+    def _intruder(self) -> greenlet | None:
+        """The greenlet of the thread that runs although a blocked one was resumed; None if all are blocked."""
+        me = self._by_greenlet.get(getcurrent()) or self._made_by(getcurrent())
+        blocked = {id(self._by_greenlet.get(waiter) or self._made_by(waiter)) for waiter, _ in self._waiters()}
+        running = [
+            context
+            for context, thread in self._by_greenlet.items()
+            if thread is not me
+            and thread.fn is None
+            and id(thread) not in blocked
+            and not (thread.adopted and me is not None and me.adopted)
+        ]
+        running.sort(key=lambda context: context.parent is None)  # the application's last
+        return running[0] if running else None
+
+    def _describe_intruder(self, intruder: greenlet) -> str:
+        return (
+            f"BUG: a greenlet switch of {self._name(intruder)} resumed a host thread that is blocked: it switched to a "
+            "greenlet in which that thread sleeps, or ran a greenlet of that thread to its end; only the host resumes "
+            "its threads"
+        )
+
     # -- the launcher
 
     def _launch(self) -> None:
@@ -370,7 +414,10 @@ class GreenletHost(CommonHost[GreenletThread]):
         found: object = None
         while True:
             try:
-                if isinstance(found, BaseException):
+                intruder = None if ready else self._intruder()
+                if intruder is not None:
+                    found = intruder.throw(ForeignGreenlet(self._describe_intruder(intruder)))
+                elif isinstance(found, BaseException):
                     failure, found = found, None
                     found = self._waiting_application(me).throw(failure)
                 elif not ready:

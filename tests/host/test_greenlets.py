@@ -13,7 +13,7 @@ import time
 import pytest
 from greenlet import getcurrent, greenlet
 
-from lkl_green.errors import HostDeadlock, HostMisuse, WrongHostThread
+from lkl_green.errors import ForeignGreenlet, HostDeadlock, HostMisuse, WrongHostThread
 from lkl_green.host.greenlets import UNWIND_TRIES, GreenletHost
 
 from .stories import breathe, finish, in_host_thread, in_os_thread, queue_up, start, waiting
@@ -631,3 +631,47 @@ def test_leaving_the_interpreter_without_cleanup_is_quiet():
         [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, timeout=30, check=True
     )
     assert (done.stdout, done.stderr) == ("end\n", "")
+
+
+# -- greenlets of a host thread's own
+
+
+def test_a_host_thread_blocks_in_a_greenlet_of_its_own_and_is_itself_there(host, log):
+    def inner():
+        log.append(host.thread_self() == tid)
+        host.sem_down(sem)
+        return "upped"
+
+    sem = host.sem_alloc(0)
+    tid = start(host, lambda: log.append(greenlet(inner).switch()))
+    breathe(host)
+    host.sem_up(sem)
+    finish(host, tid)
+    assert log == [True, "upped"]
+
+
+@pytest.mark.parametrize("outcome", ["result", Interrupt("inner")])
+def test_code_that_resumes_a_blocked_thread_is_told_so_and_the_thread_waits_on(host, log, outcome):
+    def inner():
+        getcurrent().parent.switch()
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    def blocked():
+        shared.append(greenlet(inner))
+        shared[0].switch()
+        host.sem_down(sem)
+        log.append("upped")
+
+    def intruder():
+        with pytest.raises(ForeignGreenlet, match="resumed a host thread that is blocked"):
+            shared[0].switch()
+        log.append("intruder goes on")
+        host.sem_up(sem)
+
+    shared = []
+    sem = host.sem_alloc(0)
+    tids = [start(host, blocked), start(host, intruder)]
+    finish(host, *tids)
+    assert log == ["intruder goes on", "upped"]
