@@ -16,6 +16,10 @@ it, a fifth of the whole context switch. Its contract is that of Linux's switch_
 (rule 30). LKL's is static and would be shared by two kernels. Dropped: passing it as the value of the switch, which is
 how Linux has it and `greenlet.switch(prev)` would do it, at a sixth of a bare switch for each.
 
+A task may run in greenlets of its own, as SQLAlchemy's `greenlet_spawn()` makes them. So a greenlet is what Linux calls
+the stack of a task, and `task.stack` is the one in which the task was when it last gave up the CPU. The scheduler
+compares it each time. See `lkl_green.arch.stacks`.
+
 A task ends when `ret_from_fork` returns. It returns the task to run next, and the architecture goes there without
 coming back: what is left of the dead task's stack belongs to nobody.
 """
@@ -30,6 +34,8 @@ if TYPE_CHECKING:
     from contextvars import Context
     from types import FrameType
 
+    from greenlet import greenlet
+
     from lkl_green.host.ops import HostSemaphore, JmpBuf
 
 # Thread flags, numbered as in LKL (v7).
@@ -37,11 +43,11 @@ TIF_SCHED_JB = 1 << 10  # the next switch away from this task ends in a long jum
 TIF_HOST_THREAD = 1 << 11  # the task runs on a thread of the application, which it does not own
 
 
-class ThreadInfo:
-    """The architecture's part of a task (Linux: `struct thread_info` and `task->thread`).
+class ContextInfo:
+    """What the architecture alone uses of a task (Linux: `task->thread`).
 
     Attributes:
-        switch_to: suspends the caller and resumes this task; see the module's essay.
+        base: the greenlet in which the task's function was called; all its other greenlets have it among their parents.
         context: the context variables the task starts with; None once it has started.
         thread_flags: TIF_* bits.
         tid: the host thread that runs the task; 0 where the architecture needs none.
@@ -54,9 +60,9 @@ class ThreadInfo:
     another architecture reads would be a good part of the price of a task.
     """
 
-    __slots__ = ("context", "dead", "prev_sched", "sched_jb", "sched_sem", "switch_to", "thread_flags", "tid")
+    __slots__ = ("base", "context", "dead", "prev_sched", "sched_jb", "sched_sem", "thread_flags", "tid")
 
-    switch_to: Callable[[], Any]
+    base: greenlet | None
     context: Context | None
     thread_flags: int
     tid: int
@@ -64,6 +70,22 @@ class ThreadInfo:
     sched_jb: JmpBuf | None
     prev_sched: ThreadInfo | None
     dead: bool
+
+
+class ThreadInfo(ContextInfo):
+    """The architecture's part of a task (Linux: `struct thread_info`).
+
+    A class of its own keeps what each switch touches together in memory, next to what the scheduler touches.
+
+    Attributes:
+        switch_to: suspends the caller and resumes this task; see the module's essay.
+        stack: the greenlet in which the task was when it last gave up the CPU; at first `base`.
+    """
+
+    __slots__ = ("stack", "switch_to")
+
+    switch_to: Callable[[], Any]
+    stack: greenlet | None
 
 
 class KernelEntry(Protocol):
@@ -130,6 +152,10 @@ class Arch(ABC):
     @abstractmethod
     def switch_from_idle(self, next: ThreadInfo) -> None:
         """Resume `next` from the context of `swapper`; returns when `swapper` is resumed."""
+
+    @abstractmethod
+    def stack_changed(self, task: ThreadInfo) -> None:
+        """The current task gives up the CPU in `task.stack`, another greenlet than last time: resume it there."""
 
     @abstractmethod
     def runs_current(self) -> bool:

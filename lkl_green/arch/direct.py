@@ -18,8 +18,12 @@
   times as dear; and an unbounded pool, which kept 6 KiB for each of the most tasks there ever were.
 - *A dead task does not switch out of a dead stack.* `ret_from_fork` has unwound the task's frames before the worker
   looks for something else to do.
-- *Nothing ever travels through `greenlet.parent`* but the end of a worker that the full pool does not want, and then
-  the parent is set to the root of that moment; `lkl_run()` may be called from another greenlet each time.
+- *A task is resumed in the greenlet in which it left.* Its code may make greenlets of its own and sleep in them. A
+  task's `switch_to` is the bound `switch` of its worker, until the scheduler finds the task in another greenlet and
+  `stack_changed` binds that one's. Dropped: binding it at each switch. `getcurrent().switch` takes a quarter of a bare
+  switch, the comparison an eighth. `arch/stacks.py` says what is an error, and what becomes of it.
+- *The kernel sends nothing through `greenlet.parent`* but the end of a worker that the full pool does not want. Then
+  the parent is set to the root of that moment, as `lkl_run()` may be called from another greenlet each time.
 """
 
 from __future__ import annotations
@@ -30,6 +34,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from greenlet import GreenletExit, getcurrent, greenlet
 
 from lkl_green.arch.base import Arch, KernelEntry, ThreadInfo
+from lkl_green.arch.stacks import is_switched_out, raise_in_base
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,6 +42,9 @@ if TYPE_CHECKING:
 
 # A parked worker keeps about 6 KiB; more than a burst of workers is not worth keeping.
 POOL_LIMIT = 256
+
+# What the root gets from a worker that has ended; the next task waits to be resumed.
+_ENDED = object()
 
 # A greenlet and what resumes it, which is bound once for all the tasks that it will run.
 Worker: TypeAlias = "tuple[greenlet, Callable[[], Any]]"
@@ -87,6 +95,7 @@ class DirectArch(Arch):
         here = getcurrent()
         if here is not self._root:
             self._root = here
+            self._swapper.stack = self._swapper.base = here
             self._swapper.switch_to = here.switch  # a new bound method, each time it is asked for
 
     def leave(self) -> None:
@@ -100,8 +109,17 @@ class DirectArch(Arch):
             switch_to = next.switch_to
             if switch_to is self._first_switch:
                 switch_to = self._give_worker(next, self._pool.pop() if self._pool else self._new_worker())
-            switch_to()
+            try:
+                came: object = switch_to()
+            except BaseException as error:
+                if entry.current is swapper or is_switched_out(entry.current):
+                    raise  # the switch itself failed
+                came = error
             next = entry.current
+            # The root is resumed to be swapper, to enter a newborn, or by a worker that has ended; else by other code.
+            while not (next is swapper or next.switch_to is self._first_switch or came is _ENDED):
+                came = raise_in_base(next, "the caller of lkl_run()", came)
+                next = entry.current
 
     def _start(self) -> None:
         """First switch to a task, on the stack of another one."""
@@ -120,12 +138,13 @@ class DirectArch(Arch):
         its_greenlet, resume = worker
         its_greenlet.gr_context = task.context
         task.context = None
+        task.stack = task.base = its_greenlet
         task.switch_to = resume
         return resume
 
     # -- a worker
 
-    def _work(self) -> None:
+    def _work(self) -> object:
         """Run one task after another; return, to the root, only when the pool is full."""
         entry = self._entry
         ret_from_fork = entry.ret_from_fork
@@ -136,19 +155,34 @@ class DirectArch(Arch):
         while True:
             task = entry.current
             next = ret_from_fork()
-            task.switch_to = first_switch  # whoever keeps the dead task does not keep the worker
+            task.switch_to = first_switch  # a reference to the dead task does not keep the worker
+            task.stack = task.base = None
             if next.switch_to is first_switch:
                 self._give_worker(next, worker)
                 continue
             if len(pool) >= POOL_LIMIT:
                 assert self._root is not None
                 me.parent = self._root
-                return
+                return _ENDED
             pool.append(worker)
             resume = next.switch_to
-            del task, next  # a parked worker keeps nobody alive, nor what the last task set
+            del task, next  # a parked worker keeps no task alive, nor what the last task set
             me.gr_context = None
-            resume()
+            try:
+                came = resume()
+            except BaseException as error:
+                if isinstance(error, GreenletExit) or is_switched_out(entry.current):
+                    raise  # the switch itself failed
+                came = error
+            while entry.current.base is not me:  # other code has resumed it
+                came = raise_in_base(entry.current, "a worker of the kernel", came)
+
+    # -- greenlets of a task's own
+
+    def stack_changed(self, task: ThreadInfo) -> None:
+        """Resume the task in the greenlet in which it is."""
+        assert task.stack is not None
+        task.switch_to = task.stack.switch
 
     # -- asked from outside
 

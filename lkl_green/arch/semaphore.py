@@ -32,6 +32,8 @@ from _thread import get_ident
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from greenlet import getcurrent
+
 from lkl_green.arch.base import TIF_HOST_THREAD, TIF_SCHED_JB, Arch, KernelEntry, ThreadInfo
 from lkl_green.arch.lkl_cpu import LKL_CPU_LOCKED, CpuHooks, LklCpu
 from lkl_green.errors import HostThreadExit, KernelBug, KernelHalted
@@ -103,6 +105,7 @@ class SemaphoreArch(Arch):
         task.tid = 0
         task.dead = False
         task.prev_sched = task.sched_jb = None
+        task.stack = task.base = None
         task.sched_sem = self.ops.sem_alloc(0)
         if task.sched_sem is None:
             raise OSError(errno.ENOMEM, "the host gave no semaphore for a new task")
@@ -112,6 +115,7 @@ class SemaphoreArch(Arch):
         self.ops.sem_free(task.sched_sem)
         task.sched_sem = None
         task.prev_sched = None  # or each dead task would keep the one before it alive
+        task.stack = task.base = None
         task.switch_to = _gone
 
     def _create_host_thread(self, task: ThreadInfo) -> None:
@@ -147,6 +151,7 @@ class SemaphoreArch(Arch):
         if self.cpu.get() != LKL_CPU_LOCKED:
             raise KernelHalted("the LKL CPU is shut down: the kernel has halted")
         self._swapper.tid = self.ops.thread_self()
+        self._swapper.stack = self._swapper.base = getcurrent()
 
     def leave(self) -> None:
         """Put the LKL CPU; `current` is swapper whenever it is free (rule 25)."""
@@ -183,9 +188,15 @@ class SemaphoreArch(Arch):
         if task.dead:
             return
         self._os_threads[task.tid] = get_ident()
+        task.stack = task.base = getcurrent()
         next = self._entry.ret_from_fork()
         del self._os_threads[task.tid]
         self._switch_to(next)
+
+    # -- greenlets of a task's own
+
+    def stack_changed(self, task: ThreadInfo) -> None:
+        """Nothing: a greenlet sleeps on the task's semaphore, and is resumed where it sleeps."""
 
     # -- host tasks
 
@@ -197,6 +208,7 @@ class SemaphoreArch(Arch):
         """Be the host task for one system call (LKL: switch_to_host_task, then thread_sched_jb)."""
         self.ops.sem_down(task.sched_sem)
         self._os_threads[task.tid] = get_ident()
+        task.stack = task.base = getcurrent()
         next = call()
         if next is None:
             self.thread_sched_jb()
@@ -236,7 +248,11 @@ class SemaphoreArch(Arch):
         return self._os_threads.get(task.tid, 0)
 
     def stack_of(self, task: ThreadInfo) -> FrameType | None:
-        """The innermost frame of the task's host thread."""
+        """The innermost frame of the task's host thread, or of the greenlet in it in which the task sleeps."""
+        stack = task.stack
+        frame = None if stack is None or stack is task.base else stack.gr_frame
+        if frame is not None:
+            return frame
         return self.ops.thread_stack(task.tid) if task.tid else None
 
 

@@ -213,7 +213,17 @@ class Fork:
             code = exit.args[0]
         except BaseException as error:
             code = kernel.faults.task_died(task, error)
+        if sched.current is not task:
+            code = self._wait_for_own_greenlet(task, code)
         return kernel.exits.exit_task(task, code)
+
+    def _wait_for_own_greenlet(self, task: Task, code: Any) -> Any:
+        """Other code made the function of `task` end, while the task sleeps in a greenlet of its own; the exit code."""
+        try:
+            self._sched.turn_back(task, None)
+        except BaseException as error:
+            return self._kernel.faults.task_died(task, error)
+        return code
 
 
 def _copy_thread(task: Task, regs: PtRegs | None, usp: Any, stack_size: Any) -> None:

@@ -29,7 +29,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lkl_green.errors import KernelBug, SchedulingWhileAtomic, TaskAbandoned, TaskKilled
+from greenlet import GreenletExit, getcurrent
+
+from lkl_green.arch.stacks import is_switched_out, own_stack, raise_in_base
+from lkl_green.errors import ForeignGreenlet, KernelBug, SchedulingWhileAtomic, TaskAbandoned, TaskKilled
 from lkl_green.kernel.binding import of_another_kernel
 from lkl_green.kernel.task import (
     HARDIRQ_MASK,
@@ -154,11 +157,14 @@ class Scheduler:
         """Give up the CPU; returns when the task runs again (Linux: schedule(), rules 115 to 117).
 
         A task whose state is not TASK_RUNNING sleeps until it is woken. Raises SchedulingWhileAtomic where sleeping is
-        forbidden, and TaskKilled in a task that is being taken down.
+        forbidden, ForeignGreenlet in a greenlet that is not of the task's own, and TaskKilled in a task that is taken
+        down.
         """
         prev = self.current
         if prev.preempt_count:
             raise self._scheduling_while_atomic(prev)
+        if getcurrent() is not prev.stack:  # see arch/stacks.py
+            self._stack_changed(prev)
         self.points = points = self.points + 1
         fifo = self.fifo
         if points >= self.checkpoint or fifo is None:
@@ -180,7 +186,12 @@ class Scheduler:
         self.last = prev
         self.current = next
         switch_to = next.switch_to  # CPython is quick at loading from a slot, and slow at calling through one
-        switch_to()
+        try:
+            switch_to()
+        except BaseException as error:
+            self.turn_back(prev, error)
+        if self.current is not prev:  # other code has resumed it
+            self.turn_back(prev, None)
         if self.post_switch:
             self.finish_task_switch()
 
@@ -288,15 +299,22 @@ class Scheduler:
         """
         if self.points + 1 >= self.checkpoint:
             return False
-        self.points += 1
         prev = self.current
+        if getcurrent() is not prev.stack:
+            self._stack_changed(prev)
+        self.points += 1
         prev.saved_state = prev.state | TASK_PREEMPTED
         prev.state = TASK_RUNNING
         if self.trace is not None:
             self.trace.sched_switch(prev, next)
         self.last = prev
         self.current = next
-        next.switch_to()
+        try:
+            next.switch_to()
+        except BaseException as error:
+            self.turn_back(prev, error)
+        if self.current is not prev:  # other code has resumed it
+            self.turn_back(prev, None)
         if self.post_switch:
             self.finish_task_switch()
         prev.need_resched = False
@@ -422,6 +440,35 @@ class Scheduler:
             self.picked = None
         else:
             self.policy.dequeue_task(task)
+
+    # -- greenlets of a task's own, see arch/stacks.py
+
+    def _stack_changed(self, task: Task) -> None:
+        """The current task gives up the CPU in another greenlet than last time. Raises ForeignGreenlet."""
+        try:
+            task.stack = own_stack(task)
+        except ForeignGreenlet:
+            task.state = TASK_RUNNING
+            raise
+        self.arch.stack_changed(task)
+
+    def turn_back(self, task: Task, cause: BaseException | None) -> None:
+        """Other code than the scheduler has resumed `task`: raise ForeignGreenlet there, until the scheduler does it.
+
+        Args:
+            task: the task in whose greenlet this is called.
+            cause: what the switch raised; raised again if it was the switch of the scheduler that failed.
+        """
+        # GreenletExit unwinds a greenlet that is collected, or that the kernel drops: never kept from it.
+        if isinstance(cause, GreenletExit) or (
+            cause is not None and (self.current is task or is_switched_out(self.current))
+        ):
+            raise cause
+        came: object = cause
+        while self.current is not task:
+            came = raise_in_base(self.current, repr(task), came)
+        if isinstance(came, BaseException):
+            raise came
 
     # -- the other side of a switch
 
