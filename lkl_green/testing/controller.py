@@ -38,6 +38,7 @@ from lkl_green.testing.run import Run, Verdict
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from lkl_green.errors import Escape
     from lkl_green.kernel.kernel import Kernel
     from lkl_green.kernel.sched import Scheduler
     from lkl_green.kernel.task import Task
@@ -189,6 +190,10 @@ class Controller(KernelPolicy):
         self.run.verdict, self.run.detail = verdict, detail
         self.cut_off()
         raise ScheduleAborted(detail)
+
+    def escaped(self, error: Escape) -> None:
+        """A task would have blocked outside the kernel: the schedule fails, even if the program catches `error`."""
+        self.run.escape = error
 
     def cut_off(self) -> None:
         """Take no further decisions, and halt the kernel as soon as the current task gives up the CPU."""

@@ -15,11 +15,10 @@ import signal
 import socket
 import subprocess
 from multiprocessing.process import BaseProcess
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from lkl_green.errors import Escape
 from lkl_green.kernel.current import running_here
-from lkl_green.testing.controller import Controller
 from lkl_green.testing.threads.aio import poll_again
 
 if TYPE_CHECKING:
@@ -43,6 +42,14 @@ _SOCKET_CALLS = (
     *("send", "sendall", "sendmsg", "sendto", "sendfile", "close", "shutdown"),
 )
 _NEVER_BLOCK = ("close", "shutdown")
+
+
+@runtime_checkable
+class SeesEscapes(Protocol):
+    """A scheduling policy that is told of each refused call, whose exception the program may catch."""
+
+    def escaped(self, error: Escape) -> None:
+        """A task of the policy's kernel is about to raise `error`."""
 
 
 def table() -> list[tuple[Any, str, Any]]:
@@ -133,8 +140,8 @@ def _escape(what: str) -> Escape:
         f"kernel: {_IN_ANOTHER_THREAD}"
     )
     policy = kernel.sched.policy
-    if isinstance(policy, Controller):
-        policy.run.escape = error  # the program may catch it, and the schedule has failed all the same
+    if isinstance(policy, SeesEscapes):
+        policy.escaped(error)
     return error
 
 
