@@ -121,14 +121,14 @@ def _program(options: argparse.Namespace, stack: ExitStack) -> tuple[Callable[..
     """What pid 1 is to run, and its arguments."""
     if not options.threads:
         return stack.enter_context(load_program(options.program, *options.args)), options.args
-    from lkl_green.testing.threads.script import load_script
+    from lkl_green.green.script import load_script
 
     return load_script(options.program, options.args), ()
 
 
 def _run_script(kernel: Kernel, stack: ExitStack) -> int:
     """Run a script that may end with SystemExit, as scripts do."""
-    from lkl_green.testing.threads import green_threads
+    from lkl_green.green import green_threads
 
     stack.enter_context(green_threads(kernel))
     try:

@@ -10,10 +10,10 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from lkl_green.green.patch import green_threads
+from lkl_green.green.program import as_main
+from lkl_green.green.thread import fail
 from lkl_green.kernel.current import current_kernel
-from lkl_green.testing.threads.patch import green_threads
-from lkl_green.testing.threads.program import as_main
-from lkl_green.testing.threads.thread import fail
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

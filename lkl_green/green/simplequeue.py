@@ -7,9 +7,9 @@ from collections import deque
 from types import GenericAlias
 from typing import Any
 
+from lkl_green.green.native import allocate_lock, monotonic
+from lkl_green.green.waiter import Waiter, limit_ns, look, rest
 from lkl_green.kernel.current import running_here
-from lkl_green.testing.threads.native import allocate_lock, monotonic
-from lkl_green.testing.threads.waiter import Waiter, limit_ns, look, rest
 
 
 class SimpleQueue:

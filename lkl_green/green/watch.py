@@ -14,9 +14,9 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from lkl_green.errors import Escape
+from lkl_green.green import native
 from lkl_green.host.stacks import os_thread_frame
 from lkl_green.kernel.printk import KERN_EMERG
-from lkl_green.testing.threads import native
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -94,7 +94,7 @@ class Watch:
 
 def _program_line(frame: FrameType | None) -> str:
     """Where the program is: the innermost line outside this package and the standard library's threading."""
-    own = (__file__.rpartition("testing")[0], threading.__file__)
+    own = (__file__.rpartition("green")[0], threading.__file__)
     while frame is not None and frame.f_back is not None and frame.f_code.co_filename.startswith(own):
         frame = frame.f_back
     return "an unknown line" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"

@@ -6,9 +6,9 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from lkl_green import lkl_start_kernel
+from lkl_green.green.patch import green_threads
+from lkl_green.green.thread import current_handle, threads_of
 from lkl_green.kernel.current import current_kernel
-from lkl_green.testing.threads.patch import green_threads
-from lkl_green.testing.threads.thread import current_handle, threads_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -19,8 +19,8 @@ import pytest
 
 from lkl_green import lkl_start_kernel
 from lkl_green.errors import Deadlock, Escape, KernelHalted, KernelPanic, ThreadsInstalled
+from lkl_green.green import as_main, green_threads, run_threads
 from lkl_green.linux import kthread_run, msleep
-from lkl_green.testing.threads import as_main, green_threads, run_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable

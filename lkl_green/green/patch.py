@@ -28,13 +28,13 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from lkl_green.errors import KernelHalted, ThreadsInstalled
+from lkl_green.green import clock, condition, escape, local, lowlevel, native, ordinals, thread
+from lkl_green.green.aio import default_selector
+from lkl_green.green.lock import Lock, RLock
+from lkl_green.green.rebind import Rebinder
+from lkl_green.green.simplequeue import SimpleQueue
+from lkl_green.green.watch import Watch
 from lkl_green.kernel.current import running_here
-from lkl_green.testing.threads import clock, condition, escape, local, lowlevel, native, ordinals, thread
-from lkl_green.testing.threads.aio import default_selector
-from lkl_green.testing.threads.lock import Lock, RLock
-from lkl_green.testing.threads.rebind import Rebinder
-from lkl_green.testing.threads.simplequeue import SimpleQueue
-from lkl_green.testing.threads.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from lkl_green.kernel.kernel import Kernel
 
 _ABSENT: Any = object()
+_NOT_THE_KERNEL = ("lkl_green.green.", "lkl_green.testing.", "lkl_green.cli")
 _NATIVE_LOCK: Any
 _NATIVE_RLOCK: Any
 _NATIVE_LOCK, _NATIVE_RLOCK = native.LOCK_TYPES
@@ -113,7 +114,7 @@ class Replacements:
     def _keep_the_kernel_native(self) -> None:
         """The kernel and its hosts go on with OS threads and the host's clock; so do imports, which are no event."""
         for name, module in list(sys.modules.items()):
-            if name.startswith("lkl_green.") and not name.startswith(("lkl_green.testing.", "lkl_green.cli")):
+            if name.startswith("lkl_green.") and not name.startswith(_NOT_THE_KERNEL):
                 for attribute, stand_in in self._native_names.items():
                     if vars(module).get(attribute) is sys.modules[attribute]:
                         self._replace(module, attribute, stand_in)

@@ -18,8 +18,8 @@ from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from lkl_green.errors import Escape
+from lkl_green.green.aio import poll_again
 from lkl_green.kernel.current import running_here
-from lkl_green.testing.threads.aio import poll_again
 
 if TYPE_CHECKING:
     from collections.abc import Callable

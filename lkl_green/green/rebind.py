@@ -22,7 +22,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from lkl_green.testing.threads.condition import adopt_condition
+from lkl_green.green.condition import adopt_condition
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -1,6 +1,6 @@
 """CPython's own tests of threads, run as programs of a kernel: which, how, and what came of them.
 
-python tests/testing/threads/tests_of_cpython.py --write     brings this interpreter's column of the table up to date
+python tests/green/tests_of_cpython.py --write     brings this interpreter's column of the table up to date
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lkl_green import lkl_start_kernel
+from lkl_green.green import as_main, green_threads
 from lkl_green.testing import Outcome, explore
-from lkl_green.testing.threads import as_main, green_threads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ROOT = Path(__file__).parent.parent.parent.parent
+ROOT = Path(__file__).parent.parent.parent
 PAGE = ROOT / "docs" / "threads-conformance.md"
 VERSION = ".".join(map(str, sys.version_info[:3]))
 LIMIT_S = 20.0  # for one test, on the wall; in virtual time they take milliseconds

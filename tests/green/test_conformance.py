@@ -16,7 +16,7 @@ from tests_of_cpython import MODULES, PAGE, ROOT, RULES, VERSION, is_one_here, t
 
 def in_an_interpreter_of_its_own(*arguments: str) -> dict[str, Any]:
     """What the script tells: some of CPython's tests look at warnings, logs, or the heap."""
-    script = ROOT / "tests" / "testing" / "threads" / "tests_of_cpython.py"
+    script = ROOT / "tests" / "green" / "tests_of_cpython.py"
     done = subprocess.run(
         [sys.executable, str(script), *arguments],
         env={**os.environ, "PYTHONPATH": str(ROOT)},

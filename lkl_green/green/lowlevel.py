@@ -9,10 +9,10 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from lkl_green.errors import Escape, TaskUnwind
+from lkl_green.green import native
+from lkl_green.green.thread import Handle, fail, fork_thread, is_main, wake_new
+from lkl_green.green.waiter import look
 from lkl_green.kernel.current import running_here
-from lkl_green.testing.threads import native
-from lkl_green.testing.threads.thread import Handle, fail, fork_thread, is_main, wake_new
-from lkl_green.testing.threads.waiter import look
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -20,18 +20,18 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakSet
 
 from lkl_green.errors import Escape, TaskUnwind
+from lkl_green.green import native
+from lkl_green.green.waiter import Waiter, limit_ns, look, rest
 from lkl_green.kernel.current import running_here
 from lkl_green.kernel.kthread import KThread
-from lkl_green.testing.threads import native
-from lkl_green.testing.threads.waiter import Waiter, limit_ns, look, rest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from lkl_green.green.local import Key
     from lkl_green.kernel.kernel import Kernel
     from lkl_green.kernel.sched import Scheduler
     from lkl_green.kernel.task import Task
-    from lkl_green.testing.threads.local import Key
 
 # Above every address of a user's process, which is what a native ident is.
 IDENT_BASE = 1 << 48

@@ -11,9 +11,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakKeyDictionary, WeakSet
 
+from lkl_green.green import native
+from lkl_green.green.thread import Handle
 from lkl_green.kernel.current import running_here
-from lkl_green.testing.threads import native
-from lkl_green.testing.threads.thread import Handle
 
 if TYPE_CHECKING:
     from lkl_green.kernel.task import Task

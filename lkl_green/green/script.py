@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lkl_green.errors import ProgramError
-from lkl_green.testing.threads.program import as_main
+from lkl_green.green.program import as_main
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

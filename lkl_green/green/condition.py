@@ -15,9 +15,9 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from lkl_green.green import native
+from lkl_green.green.waiter import Waiter, limit_ns, look, rest
 from lkl_green.kernel.current import running_here
-from lkl_green.testing.threads import native
-from lkl_green.testing.threads.waiter import Waiter, limit_ns, look, rest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -236,7 +236,7 @@ def bounded_release(self: Any, n: int = 1) -> None:
 def _give(self: Any, n: int, kernel: Kernel) -> None:
     self._value += n
     waiters = self._cond._waiters
-    # All compete where a schedule explorer wants to see every order; see lkl_green.testing.threads.lock.
+    # All compete where a schedule explorer wants to see every order; see lkl_green.green.lock.
     for _ in range(n if kernel.sched.listener is None else len(waiters)):
         if waiters:
             waiters.popleft().release()

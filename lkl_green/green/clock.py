@@ -10,8 +10,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from lkl_green.green.waiter import NS_PER_S, rest
 from lkl_green.kernel.current import running_here
-from lkl_green.testing.threads.waiter import NS_PER_S, rest
 
 if TYPE_CHECKING:
     from collections.abc import Callable

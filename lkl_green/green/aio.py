@@ -20,8 +20,8 @@ from weakref import WeakKeyDictionary
 
 import greenlet
 
+from lkl_green.green.waiter import Waiter, limit_ns, rest
 from lkl_green.kernel.current import running_here
-from lkl_green.testing.threads.waiter import Waiter, limit_ns, rest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

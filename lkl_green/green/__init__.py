@@ -1,0 +1,8 @@
+"""Ordinary `threading` programs as kernel threads: deterministic, in virtual time, with exact deadlock reports."""
+
+from __future__ import annotations
+
+from lkl_green.green.patch import Replacements, green_threads
+from lkl_green.green.program import as_main, finish_threads, run_threads
+
+__all__ = ["Replacements", "as_main", "finish_threads", "green_threads", "run_threads"]
