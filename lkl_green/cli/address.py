@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lkl_green.compare.program import load_file
 from lkl_green.errors import NotATest, ProgramError
-from lkl_green.testing.decorator import bind, explored
-from lkl_green.testing.plain import check_plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -42,6 +40,10 @@ def load_test(address: str) -> Iterator[Addressed]:
 
 
 def _find(address: str, name: str, names: dict[str, Any]) -> Addressed:
+    # Imported here: `lkl-green run` loads this module, too, and needs no explorer.
+    from lkl_green.testing.decorator import bind, explored
+    from lkl_green.testing.plain import check_plain
+
     if "::" in name or "[" in name:
         raise ProgramError(
             f"{address}: this is a method or one of several cases; only pytest knows how to call it: mark it with "

@@ -90,6 +90,17 @@ def test_an_exception_is_told_with_the_programs_frames(run) -> None:
     assert "ValueError: this went wrong" in errors
 
 
+def test_a_script_that_runs_in_kernel_threads_loads_no_explorer(run, tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(
+        "import sys, threading\n"
+        "thread = threading.Thread(target=print, args=('worker',))\n"
+        "thread.start()\n"
+        "thread.join()\n"
+        "print([name for name in sys.modules if name.startswith('lkl_green.testing')])\n"
+    )
+    assert run() == (0, "worker\n[]\n", "")
+
+
 def test_a_file_that_is_no_program_is_told_so(run, tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text("def (:\n")
     status, _, errors = run()
