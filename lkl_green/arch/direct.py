@@ -28,13 +28,13 @@
 
 from __future__ import annotations
 
-from _thread import get_ident
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
 from lkl_green.arch.base import Arch, KernelEntry, ThreadInfo
 from lkl_green.arch.stacks import is_switched_out, raise_in_base
+from lkl_green.host.native import get_ident
 
 if TYPE_CHECKING:
     from collections.abc import Callable

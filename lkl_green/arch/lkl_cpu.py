@@ -26,11 +26,11 @@ host, in which an up and a down may pass each other; our semaphores count.
 from __future__ import annotations
 
 import errno
-import time
 from typing import TYPE_CHECKING, Protocol
 
 from lkl_green.arch.base import TIF_HOST_THREAD
 from lkl_green.errors import KernelBug, UnbalancedPut
+from lkl_green.host.native import sleep
 from lkl_green.host.whole import whole_lock
 
 if TYPE_CHECKING:
@@ -236,7 +236,7 @@ class LklCpu:
             tid = self._ops.thread_create(_nothing, None)
             if tid:
                 self._ops.thread_join(tid)
-            time.sleep(0.0005)
+            sleep(0.0005)
 
     def wait_shutdown(self) -> None:
         """Wait until `idle_shutdown` is through, and free the rest. Raises KernelBug for a second caller (rule 22)."""

@@ -28,7 +28,6 @@ from __future__ import annotations
 
 import copy
 import errno
-from _thread import get_ident
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +36,7 @@ from greenlet import getcurrent
 from lkl_green.arch.base import TIF_HOST_THREAD, TIF_SCHED_JB, Arch, KernelEntry, ThreadInfo
 from lkl_green.arch.lkl_cpu import LKL_CPU_LOCKED, CpuHooks, LklCpu
 from lkl_green.errors import HostThreadExit, KernelBug, KernelHalted
+from lkl_green.host.native import get_ident
 from lkl_green.host.ops import JmpBuf
 
 if TYPE_CHECKING:

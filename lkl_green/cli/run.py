@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -13,6 +12,7 @@ from lkl_green.boot import HOSTS
 from lkl_green.cli.options import STATUS_FAILED, STATUS_USAGE, add_command, add_program, complain, kernel_options
 from lkl_green.compare.program import explain_failure, load_program
 from lkl_green.errors import LklError
+from lkl_green.host.native import perf_counter
 from lkl_green.kernel.tracepoint import Accounting
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def _observe(kernel: Kernel, trace_file: TextIO | None, stats: bool, stack: Exit
     if trace_file is not None or stats:
         trace = kernel.trace_start(0 if trace_file is None else None, accounting=stats)
         if isinstance(trace, Accounting):
-            stack.callback(_write_statistics, kernel, trace, time.perf_counter())
+            stack.callback(_write_statistics, kernel, trace, perf_counter())
 
 
 def _open_trace(name: str | None) -> AbstractContextManager[TextIO | None]:
@@ -176,7 +176,7 @@ def _write_trace(kernel: Kernel, file: TextIO, booted: list[TraceRecord]) -> Non
 
 def _write_statistics(kernel: Kernel, accounting: Accounting, started_s: float) -> None:
     """The end of --stats."""
-    elapsed_s = time.perf_counter() - started_s
+    elapsed_s = perf_counter() - started_s
     total = kernel.statistics()
     counts = f"{total.switches} switches, {accounting.wakeups} wakeups, {total.irqs} irqs"
     times = f"{total.time_ns / 1e9:.6f} s on the kernel's clock, {elapsed_s:.6f} s elapsed"

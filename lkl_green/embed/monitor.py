@@ -6,9 +6,9 @@ cheaply from inside: the slice that blocks is the one that would have to look at
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING
 
+from lkl_green.host.native import Event, Thread, get_ident
 from lkl_green.host.stacks import os_thread_frame
 from lkl_green.kernel.watchdog import kernel_code_line
 
@@ -34,9 +34,9 @@ class SliceMonitor:
             raise ValueError(f"slow_slice_s={limit_s}: use a time in seconds above 0, or None to watch nothing")
         self._driver = driver
         self._limit_s = limit_s
-        self._owner = threading.get_ident()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="lkl_green slices", daemon=True)
+        self._owner = get_ident()
+        self._stop = Event()
+        self._thread = Thread(self._watch, name="lkl_green slices")
         self.reports: list[str] = []
 
     def start(self) -> None:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import types
-from _thread import get_ident
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
@@ -14,6 +13,7 @@ import anyio
 
 from lkl_green.embed import scopes
 from lkl_green.embed.backend import Alarm, Backend, Block, LoopTask, Waiter
+from lkl_green.host.native import get_ident
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Generator

@@ -7,7 +7,6 @@ loop. So what kernel threads `await_()` runs in that inner loop: pass them value
 
 from __future__ import annotations
 
-import threading
 from contextlib import asynccontextmanager
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,6 +16,7 @@ import anyio
 from lkl_green.embed.backend import backend_here
 from lkl_green.embed.running import running
 from lkl_green.errors import KernelHalted
+from lkl_green.host.native import Thread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -82,7 +82,7 @@ class ThreadedKernel:
         self._embedded: Embedded | None = None
         self._ready = outer.new_waiter()
         self._ended = anyio.Event()
-        self._thread = threading.Thread(target=self._run, name="lkl_green kernel", daemon=True)
+        self._thread = Thread(self._run, name="lkl_green kernel")
         self.error: BaseException | None = None
 
     # -- in the outer loop

@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from lkl_green.green.waiter import NS_PER_S, rest
+from lkl_green.host import native
 from lkl_green.kernel.current import running_here
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def sleep(seconds: float, /) -> None:
     """Sleep on the kernel's clock (time.sleep)."""
     kernel = running_here.kernel
     if kernel is None:
-        native_sleep(seconds)
+        native.sleep(seconds)
         return
     if not isinstance(seconds, int | float):
         seconds = float(seconds)
@@ -44,9 +45,6 @@ def sleep(seconds: float, /) -> None:
         kernel.timers.sleep(duration_ns)
     finally:
         task.waiting_for = None
-
-
-native_sleep = time.sleep
 
 
 def _reader(original: Callable[[], Any], unit: float, base_ns: int) -> Callable[[], Any]:

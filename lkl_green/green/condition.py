@@ -5,8 +5,8 @@ operations is half a dozen on locks, which a schedule explorer would have to int
 methods are replaced, in the classes themselves: subclasses and instances made before know them, too. The attributes
 keep their meaning (`_flag`, `_value`, the deque `_waiters`), so that both kinds of method can work on one object.
 
-A method goes the old way outside a kernel and on an object that stands on a native lock, of which `adopt()` leaves only
-those of the kernel itself.
+A method works as the original does outside of kernels, and on an object that stands on a native lock. `adopt()` leaves
+only those native locks that are held.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from lkl_green.green import native
+from lkl_green.green import originals
 from lkl_green.green.waiter import Waiter, limit_ns, look, rest
 from lkl_green.kernel.current import running_here
 
@@ -40,11 +40,7 @@ class Methods:
         adopt = self._adopt
 
         def enter(self: Any) -> Any:
-            if (
-                type(self._lock) in native.LOCK_TYPES
-                and running_here.kernel is not None
-                and not native.called_by_kernel()
-            ):
+            if type(self._lock) in originals.LOCK_TYPES and running_here.kernel is not None:
                 adopt_condition(self, adopt)
             return self._lock.__enter__()
 
@@ -78,8 +74,8 @@ def adopt_condition(condition: Any, adopt: Callable[[Any], Any]) -> None:
 def condition_wait(self: Any, timeout: float | None = None) -> bool:
     """Release the lock, wait to be notified, take the lock again (threading.Condition.wait)."""
     kernel = running_here.kernel
-    if kernel is None or type(self._lock) in native.LOCK_TYPES:
-        return native.condition_wait(self, timeout)
+    if kernel is None or type(self._lock) in originals.LOCK_TYPES:
+        return originals.condition_wait(self, timeout)
     if not self._is_owned():
         raise RuntimeError("cannot wait on un-acquired lock")
     if kernel.sched.listener is not None:
@@ -98,9 +94,9 @@ def condition_wait(self: Any, timeout: float | None = None) -> bool:
 def condition_notify(self: Any, n: int = 1) -> None:
     """Wake up to `n` waiters (threading.Condition.notify)."""
     kernel = running_here.kernel
-    if kernel is not None and kernel.sched.listener is not None and type(self._lock) not in native.LOCK_TYPES:
+    if kernel is not None and kernel.sched.listener is not None and type(self._lock) not in originals.LOCK_TYPES:
         kernel.sched.listener("notify", self)
-    native.condition_notify(self, n)
+    originals.condition_notify(self, n)
 
 
 def _withdraw(waiters: Any, waiter: Waiter) -> None:
@@ -115,7 +111,7 @@ def event_wait(self: Any, timeout: float | None = None) -> bool:
     """Wait until it is set (threading.Event.wait)."""
     kernel = running_here.kernel
     if kernel is None or _is_native(self):
-        return native.event_wait(self, timeout)
+        return originals.event_wait(self, timeout)
     sched = kernel.sched
     if sched.listener is not None:
         sched.listener("wait", self)
@@ -130,7 +126,7 @@ def event_set(self: Any) -> None:
     """Set it and wake all who wait (threading.Event.set)."""
     kernel = running_here.kernel
     if kernel is None or _is_native(self):
-        native.event_set(self)
+        originals.event_set(self)
         return
     if kernel.sched.listener is not None:
         kernel.sched.listener("notify", self)
@@ -144,7 +140,7 @@ def event_clear(self: Any) -> None:
     """Reset it (threading.Event.clear)."""
     kernel = running_here.kernel
     if kernel is None or _is_native(self):
-        native.event_clear(self)
+        originals.event_clear(self)
         return
     if kernel.sched.listener is not None:
         kernel.sched.listener("write", self)
@@ -160,7 +156,7 @@ def event_is_set(self: Any) -> bool:
 
 
 def _is_native(self: Any) -> bool:
-    return type(self._cond._lock) in native.LOCK_TYPES
+    return type(self._cond._lock) in originals.LOCK_TYPES
 
 
 def _wait_in(waiters: Any, kernel: Kernel, obj: object, timeout_ns: int | None) -> Waiter:
@@ -181,7 +177,7 @@ def semaphore_acquire(self: Any, blocking: bool = True, timeout: float | None = 
     """Take one (threading.Semaphore.acquire)."""
     kernel = running_here.kernel
     if kernel is None or _is_native(self):
-        return native.semaphore_acquire(self, blocking, timeout)
+        return originals.semaphore_acquire(self, blocking, timeout)
     if not blocking and timeout is not None:
         raise ValueError("can't specify timeout for non-blocking acquire")
     sched = kernel.sched
@@ -209,7 +205,7 @@ def semaphore_release(self: Any, n: int = 1) -> None:
     """Give `n` back (threading.Semaphore.release)."""
     kernel = running_here.kernel
     if kernel is None or _is_native(self):
-        native.semaphore_release(self, n)
+        originals.semaphore_release(self, n)
         return
     if n < 1:
         raise ValueError("n must be one or more")
@@ -222,7 +218,7 @@ def bounded_release(self: Any, n: int = 1) -> None:
     """The same; ValueError above the initial value (threading.BoundedSemaphore.release)."""
     kernel = running_here.kernel
     if kernel is None or _is_native(self):
-        native.bounded_release(self, n)
+        originals.bounded_release(self, n)
         return
     if n < 1:
         raise ValueError("n must be one or more")

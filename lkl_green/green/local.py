@@ -11,8 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakKeyDictionary, WeakSet
 
-from lkl_green.green import native
 from lkl_green.green.thread import Handle
+from lkl_green.host import native
 from lkl_green.kernel.current import running_here
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Key:
         self.lock = native.RLock()
         self.threads: dict[Task, dict[str, Any]] = {}
         self.others: WeakKeyDictionary[Task, dict[str, Any]] = WeakKeyDictionary()
-        self.outside = native.Local()
+        self.outside = native.local()
 
     def find(self) -> dict[str, Any] | None:
         """The values of the current thread, if it has any."""

@@ -22,8 +22,8 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from lkl_green.errors import Escape
-from lkl_green.green.native import allocate_lock, get_ident, monotonic
 from lkl_green.green.waiter import NS_PER_S, Waiter, look, rest
+from lkl_green.host.native import allocate_lock, get_ident, monotonic
 from lkl_green.kernel.current import running_here
 from lkl_green.kernel.task import TASK_DEAD, Task
 

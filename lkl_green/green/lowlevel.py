@@ -9,9 +9,10 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from lkl_green.errors import Escape, TaskUnwind
-from lkl_green.green import native
+from lkl_green.green import originals
 from lkl_green.green.thread import Handle, fail, fork_thread, is_main, wake_new
 from lkl_green.green.waiter import look
+from lkl_green.host import native
 from lkl_green.kernel.current import running_here
 
 if TYPE_CHECKING:
@@ -40,11 +41,11 @@ def start_joinable_thread(function: Callable[[], Any], handle: Any = None, daemo
     """Run a function as a kernel thread that can be joined; its handle (_thread.start_joinable_thread)."""
     kernel = running_here.kernel
     if kernel is None:
-        return native.start_joinable_thread(function, handle=handle, daemon=daemon)
+        return originals.start_joinable_thread(function, handle=handle, daemon=daemon)
     if not callable(function):
         raise TypeError("thread function must be callable")
     if handle is not None and type(handle) is not Handle:
-        if not isinstance(handle, native.ThreadHandle):
+        if not isinstance(handle, originals.ThreadHandle):
             raise TypeError("'handle' must be a _ThreadHandle")
         raise Escape("start_joinable_thread() with a handle made outside the kernel: leave the handle out")
     return _start(kernel, Handle(kernel, None) if handle is None else handle, function, (), {})
@@ -74,7 +75,7 @@ def count() -> int:
     """How many threads were started and have not ended, the main thread not counted (_thread._count)."""
     kernel = running_here.kernel
     if kernel is None:
-        return native.thread_count()
+        return originals.thread_count()
     look(kernel, None)
     return sum(type(task.kthread) is Handle for task in kernel.pids)
 
@@ -83,7 +84,7 @@ def set_name(name: str) -> None:
     """Name the OS thread (_thread.set_name). That of a kernel thread runs all of them, and keeps its own name."""
     kernel = running_here.kernel
     if kernel is None or is_main(kernel.sched.current):
-        native.set_name(name)
+        originals.set_name(name)
 
 
 def _report_unraisable(function: Any, error: BaseException) -> None:

@@ -18,7 +18,6 @@ import itertools
 import queue
 import sched
 import selectors
-import sys
 import threading
 import time
 from concurrent.futures import _base as futures_base
@@ -28,12 +27,13 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from lkl_green.errors import KernelHalted, ThreadsInstalled
-from lkl_green.green import clock, condition, escape, local, lowlevel, native, ordinals, thread
+from lkl_green.green import clock, condition, escape, local, lowlevel, ordinals, originals, thread
 from lkl_green.green.aio import default_selector
 from lkl_green.green.lock import Lock, RLock
 from lkl_green.green.rebind import Rebinder
 from lkl_green.green.simplequeue import SimpleQueue
 from lkl_green.green.watch import Watch
+from lkl_green.host import native
 from lkl_green.kernel.current import running_here
 
 if TYPE_CHECKING:
@@ -42,11 +42,9 @@ if TYPE_CHECKING:
     from lkl_green.kernel.kernel import Kernel
 
 _ABSENT: Any = object()
-_NOT_THE_KERNEL = ("lkl_green.green.", "lkl_green.testing.", "lkl_green.cli")
 _NATIVE_LOCK: Any
 _NATIVE_RLOCK: Any
-_NATIVE_LOCK, _NATIVE_RLOCK = native.LOCK_TYPES
-_native_simple_queue: Any = queue.SimpleQueue
+_NATIVE_LOCK, _NATIVE_RLOCK = originals.LOCK_TYPES
 
 
 class Replacements:
@@ -66,7 +64,6 @@ class Replacements:
         self._adopted: dict[int, tuple[Any, Any]] = {}  # by id of the native object: itself, and its stand-in
         self._counts: WeakKeyDictionary[Kernel, dict[str, itertools.count[int]]] = WeakKeyDictionary()
         self._strangers = thread.Strangers()
-        self._native_names = native.native_modules()
         self._undo: list[tuple[Any, str, Any]] = []
         self._names: list[tuple[Any, Any]] = []
 
@@ -81,7 +78,7 @@ class Replacements:
             )
         self._names = self._table_of_names()
         try:
-            self._keep_the_kernel_native()
+            self._keep_imports_native()
             for owner, name, new in list(self._table()):
                 self._replace(owner, name, new)
             self._rebinder = Rebinder(self._names, self._stand_in)
@@ -111,13 +108,8 @@ class Replacements:
         self._undo.append((owner, name, vars(owner).get(name, _ABSENT)))
         setattr(owner, name, new)
 
-    def _keep_the_kernel_native(self) -> None:
-        """The kernel and its hosts go on with OS threads and the host's clock; so do imports, which are no event."""
-        for name, module in list(sys.modules.items()):
-            if name.startswith("lkl_green.") and not name.startswith(_NOT_THE_KERNEL):
-                for attribute, stand_in in self._native_names.items():
-                    if vars(module).get(attribute) is sys.modules[attribute]:
-                        self._replace(module, attribute, stand_in)
+    def _keep_imports_native(self) -> None:
+        """Module locks stay native: importing a module is not an operation of the program."""
         bootstrap: Any = importlib._bootstrap
         self._replace(bootstrap, "_thread", SimpleNamespace(**vars(_thread)))
 
@@ -141,10 +133,10 @@ class Replacements:
             (threading.local, local.local),
             (queue.SimpleQueue, SimpleQueue),
         ]
-        if native.start_joinable_thread is not None:
-            pairs.append((native.start_joinable_thread, lowlevel.start_joinable_thread))
-        if native.set_name is not None:
-            pairs.append((native.set_name, lowlevel.set_name))
+        if originals.start_joinable_thread is not None:
+            pairs.append((originals.start_joinable_thread, lowlevel.start_joinable_thread))
+        if originals.set_name is not None:
+            pairs.append((originals.set_name, lowlevel.set_name))
         pairs += [(getattr(time, name), new) for name, new in clock.REPLACED.items()]
         pairs += [(getattr(owner, name), new) for owner, name, new in escape.table() if not isinstance(owner, type)]
         return pairs
@@ -160,8 +152,6 @@ class Replacements:
         yield selectors, "DefaultSelector", default_selector
         yield threading, "_newname", self._new_name
         yield threading, "_CRLock", None
-        yield threading.Thread, "_set_ident", native.thread_set_ident
-        yield threading.Thread, "_delete", native.thread_delete
         yield threading.Thread, "start", thread.thread_start
         yield threading.Thread, "join", thread.thread_join
         yield threading.Thread, "is_alive", thread.thread_is_alive
@@ -174,7 +164,7 @@ class Replacements:
 
     def _new_name(self, template: str) -> str:
         """The name of a Thread that was given none; counted anew in each kernel."""
-        return native.new_name(template) if running_here.kernel is None else template % self._next("thread", 1)
+        return originals.new_name(template) if running_here.kernel is None else template % self._next("thread", 1)
 
     def _counter(self, what: str, start: int) -> Callable[[], int]:
         original: Callable[[], int] = futures_thread.ThreadPoolExecutor._counter  # type: ignore[attr-defined]
@@ -195,11 +185,11 @@ class Replacements:
     def _stand_in(self, value: Any) -> Any:
         """What to put in the place of a native object that the program made earlier."""
         kind = type(value)
-        if kind in native.LOCK_TYPES:
+        if kind in originals.LOCK_TYPES:
             return self._adopt(value)
-        if kind is native.Local or kind is _native_simple_queue:
+        if kind is native.local or kind is originals.SimpleQueue:
             return self._adopt_other(value)
-        if isinstance(value, native.Local):
+        if isinstance(value, native.local):
             self.unhandled.append(
                 f"{value!r}: its class was derived from threading.local before the replacements were installed; all "
                 "kernel threads share its values. Define the class afterwards"
@@ -224,7 +214,7 @@ class Replacements:
         if known is not None:
             return known[1]
         stand_in: Any
-        if type(value) is native.Local:
+        if type(value) is native.local:
             stand_in = local.local()
             for name, held in vars(value).items():
                 setattr(stand_in, name, held)

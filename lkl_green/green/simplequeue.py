@@ -7,8 +7,8 @@ from collections import deque
 from types import GenericAlias
 from typing import Any
 
-from lkl_green.green.native import allocate_lock, monotonic
 from lkl_green.green.waiter import Waiter, limit_ns, look, rest
+from lkl_green.host.native import allocate_lock, monotonic
 from lkl_green.kernel.current import running_here
 
 

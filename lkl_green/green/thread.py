@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakSet
 
 from lkl_green.errors import Escape, TaskUnwind
-from lkl_green.green import native
+from lkl_green.green import originals
 from lkl_green.green.waiter import Waiter, limit_ns, look, rest
+from lkl_green.host import native
 from lkl_green.kernel.current import running_here
 from lkl_green.kernel.kthread import KThread
 
@@ -129,7 +130,7 @@ def thread_start(self: Any) -> None:
     """Start it as a kernel thread (threading.Thread.start)."""
     kernel = running_here.kernel
     if kernel is None:
-        native.thread_start(self)
+        originals.thread_start(self)
         return
     if not self._initialized:
         raise RuntimeError("thread.__init__() not called")
@@ -198,11 +199,11 @@ def thread_join(self: Any, timeout: float | None = None) -> None:
     kernel = running_here.kernel
     handle = self.__dict__.get("_green")
     if handle is None or kernel is None:
-        if kernel is not None and not native.called_by_kernel():
+        if kernel is not None:
             _refuse_native(self)
         elif handle is not None and not handle.done:
             raise Escape(f"joining {self!r} outside the kernel would never end: run the kernel until it has ended")
-        native.thread_join(self, timeout)
+        originals.thread_join(self, timeout)
         return
     sched = kernel.sched
     if sched.current is handle.task:
@@ -214,7 +215,7 @@ def thread_join(self: Any, timeout: float | None = None) -> None:
 
 def _refuse_native(thread: Any) -> None:
     """A native thread that still runs ends when it likes: a kernel thread that waits for it stops the kernel."""
-    if thread._initialized and thread._started._flag and native.thread_is_alive(thread):
+    if thread._initialized and thread._started._flag and originals.thread_is_alive(thread):
         if thread is threading.current_thread():
             raise RuntimeError("cannot join current thread")
         raise Escape(
@@ -227,7 +228,7 @@ def thread_is_alive(self: Any) -> bool:
     """Whether it has begun and not ended (threading.Thread.is_alive)."""
     handle = self.__dict__.get("_green")
     if handle is None:
-        return native.thread_is_alive(self)
+        return originals.thread_is_alive(self)
     kernel = running_here.kernel
     if kernel is not None:
         look(kernel, self)
@@ -297,7 +298,7 @@ class Strangers:
         """The current Thread object (threading.current_thread)."""
         kernel = running_here.kernel
         if kernel is None:
-            return native.current_thread()
+            return originals.current_thread()
         task = kernel.sched.current
         handle = task.kthread
         if type(handle) is Handle and handle.thread is not None:
@@ -315,7 +316,7 @@ def enumerate_threads() -> list[threading.Thread]:
     """All threads that are alive; in a kernel thread, those of its kernel (threading.enumerate)."""
     kernel = running_here.kernel
     if kernel is None:
-        return native.enumerate_threads()
+        return originals.enumerate_threads()
     look(kernel, None)
     return [threading.main_thread(), *threads_of(kernel)]
 

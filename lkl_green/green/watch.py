@@ -14,7 +14,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from lkl_green.errors import Escape
-from lkl_green.green import native
+from lkl_green.host import native
 from lkl_green.host.stacks import os_thread_frame
 from lkl_green.kernel.printk import KERN_EMERG
 

@@ -10,13 +10,12 @@ A host thread is known by a `HostThread` record. `thread_create` makes one; whoe
 from __future__ import annotations
 
 import sys
-import threading
 import weakref
 from abc import abstractmethod
-from threading import get_ident
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from lkl_green.errors import HostError, HostMisuse, HostThreadExit, WrongHostThread
+from lkl_green.host.native import get_ident, local
 from lkl_green.host.objects import Mutex, Semaphore, called_by_host_thread, freed_twice, negative
 from lkl_green.host.ops import LiveObjects
 from lkl_green.host.stacks import os_thread_frame
@@ -57,7 +56,7 @@ class CommonHost(ThreadLocals[ThreadT]):
         self._last_tid = 0
         self._threads: dict[int, ThreadT] = {}
         self._by_ident: dict[int, ThreadT] = {}
-        self._at_thread_end = threading.local()
+        self._at_thread_end = local()
         # Dicts for their order: reports must not differ from run to run.
         self._semaphores: dict[Semaphore, None] = {}
         self._mutexes: dict[Mutex, None] = {}

@@ -33,13 +33,13 @@ from __future__ import annotations
 
 import contextvars
 from collections import deque
-from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
 from lkl_green.errors import ForeignGreenlet, HostDeadlock, HostError, HostThreadExit
 from lkl_green.host.common import CommonHost
+from lkl_green.host.native import get_ident
 from lkl_green.host.objects import (
     HostThread,
     Semaphore,

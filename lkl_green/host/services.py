@@ -13,11 +13,10 @@ from __future__ import annotations
 import sys
 import threading
 import traceback
-from threading import get_ident
-from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from lkl_green.errors import HostMisuse, HostPanic
+from lkl_green.host.native import TIMEOUT_MAX, allocate_lock, get_ident, monotonic_ns
 from lkl_green.host.objects import freed_twice, negative, used_after_free
 from lkl_green.host.ops import HostOps
 from lkl_green.host.pollers import make_poller
@@ -48,7 +47,7 @@ class HostServices(HostOps):
         self._memory: dict[int, bytearray] = {}
         self._timers = TimerThread(self.time, self._report)
         self._main_thread = threading.main_thread().ident
-        self._doorbell = threading.Lock()
+        self._doorbell = allocate_lock()
         self._doorbell.acquire()
 
     # -- memory
@@ -131,7 +130,7 @@ class HostServices(HostOps):
 
     def _nap_s(self, deadline_ns: int | None = None) -> float:
         """How long the calling thread may block at a time, in seconds."""
-        longest = SIGNAL_POLL_S if get_ident() == self._main_thread else threading.TIMEOUT_MAX
+        longest = SIGNAL_POLL_S if get_ident() == self._main_thread else TIMEOUT_MAX
         if deadline_ns is None:
             return longest
         return min(longest, max(0.0, (deadline_ns - monotonic_ns()) / 1e9))

@@ -21,19 +21,19 @@ from __future__ import annotations
 
 import contextvars
 import os
-import threading
-from threading import get_ident
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from lkl_green.errors import HostError, HostThreadExit
 from lkl_green.host.common import CommonHost
+from lkl_green.host.native import Thread, allocate_lock, get_ident, monotonic, stack_size
 from lkl_green.host.objects import HostThread, Mutex, Semaphore, not_held, relocked, used_after_free
 
 if TYPE_CHECKING:
     from collections import deque
     from collections.abc import Callable
     from types import FrameType
+
+    from lkl_green.host.native import LockType
 
 # How often a thread that blocks again while it is unwound is told to exit, before it is given up.
 UNWIND_TRIES = 8
@@ -52,7 +52,7 @@ class _Waiter:
         self.queue: deque[Any] | None = None
         self.granted = False
         self.cancelled = False
-        self.bell: threading.Lock
+        self.bell: LockType
         self.struck: tuple[BaseException, ...] = ()
         self.interrupt: BaseException | None = None
 
@@ -64,7 +64,7 @@ class OsThread(HostThread):
 
     def __init__(self, tid: int, adopted: bool) -> None:
         super().__init__(tid, adopted)
-        self.os_thread: threading.Thread | None = None
+        self.os_thread: Thread | None = None
         self.waiter: _Waiter | None = None
         # How often more a wait of this thread is refused, at host_cleanup.
         self.unwinds = 0
@@ -219,7 +219,7 @@ class ThreadHost(CommonHost[OsThread]):
                 return
             if sem.waiters is None:
                 raise used_after_free(operation, sem.what)
-            waiter.bell = threading.Lock()
+            waiter.bell = allocate_lock()
             waiter.bell.acquire()
             if thread.unwinds > 0:
                 thread.unwinds -= 1
@@ -236,11 +236,8 @@ class ThreadHost(CommonHost[OsThread]):
         if self._closing:
             return 0
         thread = self._record(adopted=False)
-        thread.os_thread = threading.Thread(
-            target=contextvars.copy_context().run,
-            args=(self._thread_main, thread, fn, arg),
-            name=f"lkl-host-{thread.tid}",
-            daemon=True,
+        thread.os_thread = Thread(
+            contextvars.copy_context().run, (self._thread_main, thread, fn, arg), name=f"lkl-host-{thread.tid}"
         )
         try:
             self._start(thread.os_thread)
@@ -249,15 +246,15 @@ class ThreadHost(CommonHost[OsThread]):
             return 0
         return thread.tid
 
-    def _start(self, os_thread: threading.Thread) -> None:
+    def _start(self, os_thread: Thread) -> None:
         if self._stack_size == 0:
             os_thread.start()
             return
-        before = threading.stack_size(self._stack_size)
+        before = stack_size(self._stack_size)
         try:
             os_thread.start()
         finally:
-            threading.stack_size(before)
+            stack_size(before)
 
     def _wait_for_end(self, thread: OsThread) -> BaseException | None:
         # Not Thread.join() alone: up to Python 3.12 an exception in it makes a running thread look as if it had ended.
@@ -325,7 +322,7 @@ def _check_cpu(cpu: int | None) -> None:
         raise ValueError(f"cpu={cpu}: this process may not run there. Choose one of {sorted(allowed)}")
 
 
-def _check_stack_size(stack_size: int) -> None:
-    if stack_size:
+def _check_stack_size(size: int) -> None:
+    if size:
         # The only way to ask whether a size is valid is to set it.
-        threading.stack_size(threading.stack_size(stack_size))
+        stack_size(stack_size(size))

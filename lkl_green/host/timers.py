@@ -10,11 +10,11 @@ number; an entry whose number is not its timer's is skipped when it comes up.
 
 from __future__ import annotations
 
-import threading
 import traceback
 from heapq import heappop, heappush
-from threading import get_ident
 from typing import TYPE_CHECKING, Any
+
+from lkl_green.host.native import TIMEOUT_MAX, Condition, Thread, get_ident
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,10 +48,10 @@ class TimerThread:
     def __init__(self, time: Callable[[], int], report: Callable[[str], None]) -> None:
         self._time = time
         self._report = report
-        self._changed = threading.Condition(threading.Lock())
+        self._changed = Condition()
         self._heap: list[tuple[int, int, OneShotTimer]] = []
         self._sequence = NOT_ARMED
-        self._thread: threading.Thread | None = None
+        self._thread: Thread | None = None
         self.count = 0
 
     def alloc(self, fn: Callable[[Any], None], arg: Any) -> OneShotTimer:
@@ -91,7 +91,7 @@ class TimerThread:
             thread = self._stop()
         self._join(thread)
 
-    def _join(self, thread: threading.Thread | None) -> None:
+    def _join(self, thread: Thread | None) -> None:
         # A callback that frees the last timer cannot wait for its own thread, which ends when the callback returns.
         if thread is not None and thread.ident != get_ident():
             thread.join()
@@ -99,7 +99,7 @@ class TimerThread:
     # -- all below: with the lock held, or in the thread itself
 
     def _start(self) -> bool:
-        thread = threading.Thread(target=self._serve, name="lkl-host-timers", daemon=True)
+        thread = Thread(self._serve, name="lkl-host-timers")
         self._thread = thread
         try:
             thread.start()
@@ -108,7 +108,7 @@ class TimerThread:
             return False
         return True
 
-    def _stop(self) -> threading.Thread | None:
+    def _stop(self) -> Thread | None:
         thread, self._thread = self._thread, None
         for _, _, timer in self._heap:
             timer.sequence = NOT_ARMED
@@ -120,7 +120,7 @@ class TimerThread:
         self._heap = sorted(entry for entry in self._heap if entry[2].sequence == entry[1])
 
     def _serve(self) -> None:
-        me = threading.current_thread()
+        me = get_ident()
         while (timer := self._next_due(me)) is not None:
             try:
                 timer.fn(timer.arg)
@@ -130,17 +130,17 @@ class TimerThread:
                 timer.runner = 0
                 self._changed.notify_all()
 
-    def _next_due(self, me: threading.Thread) -> OneShotTimer | None:
-        """Wait for a timer to expire and mark it running; None when the thread is to end."""
+    def _next_due(self, me: int) -> OneShotTimer | None:
+        """Wait for a timer to expire and mark it running; None when the thread, whose ident is `me`, is to end."""
         with self._changed:
-            while self._thread is me:
+            while self._thread is not None and self._thread.ident == me:
                 wait_ns = self._wait_ns()
                 if wait_ns == 0:
                     timer = heappop(self._heap)[2]
                     timer.sequence = NOT_ARMED
                     timer.runner = get_ident()
                     return timer
-                self._changed.wait(None if wait_ns is None else min(wait_ns / 1e9, threading.TIMEOUT_MAX))
+                self._changed.wait(None if wait_ns is None else min(wait_ns / 1e9, TIMEOUT_MAX))
         return None
 
     def _wait_ns(self) -> int | None:

@@ -10,8 +10,12 @@ Leaving the block is sound in each version: `__exit__` is C, and has released be
 from __future__ import annotations
 
 import sys
-import threading
-from _thread import RLock
+from typing import TYPE_CHECKING
+
+from lkl_green.host.native import RLock, allocate_lock
+
+if TYPE_CHECKING:
+    from lkl_green.host.native import LockType
 
 
 class WholeLock(RLock):  # type: ignore[misc]
@@ -31,6 +35,6 @@ class WholeLock(RLock):  # type: ignore[misc]
             raise
 
 
-def whole_lock() -> threading.Lock | WholeLock:
+def whole_lock() -> LockType | WholeLock:
     """A lock for short blocks, which an exception out of a signal handler does not leave taken."""
-    return WholeLock() if sys.version_info[:2] == (3, 14) else threading.Lock()
+    return WholeLock() if sys.version_info[:2] == (3, 14) else allocate_lock()

@@ -13,16 +13,16 @@ setting and resetting one on each `lkl_run()` costs more than a switch.
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING
 
 from lkl_green.errors import NoCurrentKernel
+from lkl_green.host.native import local
 
 if TYPE_CHECKING:
     from lkl_green.kernel.kernel import Kernel
 
 
-class _RunningHere(threading.local):
+class _RunningHere(local):
     """The kernel that runs on this OS thread; None while the application does."""
 
     kernel: Kernel | None = None

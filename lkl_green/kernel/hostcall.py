@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
+
+from lkl_green.host.native import allocate_lock
 
 if TYPE_CHECKING:
     from contextvars import Context
 
+    from lkl_green.host.native import LockType
     from lkl_green.kernel.task import Task
 
 
@@ -28,7 +30,7 @@ class Request:
         self.result = 0
         self.error: BaseException | None = None
         self.done = False
-        self.answered: threading.Lock | None = None
+        self.answered: LockType | None = None
 
     def answer(self, result: int, error: BaseException | None = None) -> None:
         """Set the outcome and let the caller go."""
@@ -67,5 +69,5 @@ class Post:
         self.request = request
         self.tid = tid
         self.context: Context = copy_context()
-        self.accepted = threading.Lock()
+        self.accepted = allocate_lock()
         self.accepted.acquire()

@@ -18,13 +18,13 @@ same box, and it does not wait for an answer, because whoever joins it may be th
 from __future__ import annotations
 
 import errno
-import threading
 from collections import deque
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from lkl_green.arch.base import TIF_HOST_THREAD
 from lkl_green.errors import Deadlock, HostMisuse, TaskExit, TaskKilled, TaskUnwind, WrongThread
+from lkl_green.host.native import allocate_lock
 from lkl_green.kernel.current import running_here
 from lkl_green.kernel.fork import CLONE_FILES, CLONE_FS, CLONE_SIGHAND, CLONE_THREAD, CLONE_VM
 from lkl_green.kernel.hostcall import HostTask, Post, Request
@@ -97,7 +97,7 @@ class HostTasks:
                 return -errno.ESHUTDOWN
             raise
         request = Request(nr, params)
-        request.answered = threading.Lock()
+        request.answered = allocate_lock()
         request.answered.acquire()
         post = Post(host_task, request, kernel.host.thread_self())
         if not self._leave(post):

@@ -12,6 +12,8 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from lkl_green.host.native import get_ident
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 @contextmanager
 def sigint_leaves(loop: RunLoop) -> Iterator[None]:
     """Turn the first SIGINT into a KeyboardInterrupt raised by `lkl_run()`; only where Python's own handler is set."""
-    in_main_thread = threading.current_thread() is threading.main_thread()
+    in_main_thread = get_ident() == threading.main_thread().ident
     if not in_main_thread or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
         return

@@ -7,14 +7,13 @@ parts know one another through it.
 from __future__ import annotations
 
 import errno
-import threading
-from _thread import get_ident
 from typing import TYPE_CHECKING, Any, Self
 
 from lkl_green.arch.direct import DirectArch
 from lkl_green.arch.semaphore import SemaphoreArch
 from lkl_green.errors import AlreadyEmbedded, KernelBug, KernelHalted, KernelPanic, WrongThread
 from lkl_green.host.clock import Clock, MonotonicClock
+from lkl_green.host.native import Event, get_ident
 from lkl_green.kernel.binding import Bindings
 from lkl_green.kernel.cpu_hooks import Hooks
 from lkl_green.kernel.current import running_here
@@ -100,7 +99,7 @@ class Kernel:
         self.init_result: Any = None
         self.init_task: Task
         self._owner = get_ident()
-        self.halted_event = threading.Event()
+        self.halted_event = Event()
 
         self.arch: Arch = DirectArch() if switch == "direct" else SemaphoreArch(host, Hooks(self))
         self.pids = PidTable()

@@ -23,11 +23,11 @@ checkpoints of tasks; `_next_poll` counts the scheduling points between these, w
 from __future__ import annotations
 
 import enum
-from _thread import get_ident
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from lkl_green.errors import Deadlock, KernelHalted, ReentrantRun, WrongThread
+from lkl_green.host.native import get_ident
 from lkl_green.kernel.current import running_here
 from lkl_green.kernel.sched import NEVER, POLL_POINTS
 

@@ -15,11 +15,11 @@ from __future__ import annotations
 
 import ctypes
 import errno
-from _thread import get_ident
 from os.path import dirname, sep
 from typing import TYPE_CHECKING
 
 from lkl_green.errors import SoftLockup
+from lkl_green.host.native import get_ident
 from lkl_green.host.stacks import os_thread_frame
 from lkl_green.kernel.printk import KERN_EMERG
 from lkl_green.kernel.task import HARDIRQ_MASK, SOFTIRQ_MASK

@@ -14,12 +14,12 @@ import copy
 import os
 import pickle
 import sys
-import time
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lkl_green.errors import NotParallel
+from lkl_green.host import native
 from lkl_green.testing.campaign import CHUNK, Campaign, Chunk
 from lkl_green.testing.workers import Workers
 
@@ -53,7 +53,7 @@ class Plan:
 
     def run(self, campaign: Campaign, first: int, count: int, deadline_s: float | None) -> Chunk:
         """Run a chunk, and stop at a time of day: clocks that count from a start differ between machines."""
-        advance = None if deadline_s is None else (lambda _: time.time() < deadline_s)
+        advance = None if deadline_s is None else (lambda _: native.time() < deadline_s)
         return campaign.run_chunk(first, count, stop_on_failure=self.stop_on_failure, advance=advance)
 
 
@@ -182,7 +182,7 @@ def _cannot_travel(test: object, error: BaseException) -> str:
 def _in_order(pool: Pool, schedules: int, meter: Meter, stop_on_failure: bool) -> Generator[Chunk]:
     """Hand out chunks, take them in, and pass them on by number."""
     left_s = meter.left_s()
-    deadline_s = None if left_s is None else time.time() + left_s
+    deadline_s = None if left_s is None else native.time() + left_s
     finished: dict[int, Chunk] = {}
     next_first = running = run = following = 0
     while next_first < schedules or running:

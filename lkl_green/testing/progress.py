@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, NamedTuple
+
+from lkl_green.host.native import monotonic
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +49,7 @@ class Meter:
     def __init__(
         self, total: int, budget_s: float | None = None, on_progress: Callable[[Progress], object] | None = None
     ) -> None:
-        self.start_s = time.monotonic()
+        self.start_s = monotonic()
         self._total = total
         self._budget_s = budget_s
         self._on_progress = on_progress
@@ -61,7 +62,7 @@ class Meter:
 
     def advance(self, schedules: int) -> bool:
         """So many have been run by now; False if the time is up."""
-        now = time.monotonic()
+        now = monotonic()
         elapsed_s = now - self.start_s
         if self._on_progress is not None and now >= self._next_s:
             self._next_s = now + _INTERVAL_S
@@ -70,8 +71,8 @@ class Meter:
 
     def left_s(self) -> float | None:
         """What is left of the budget; None if it has no limit."""
-        return None if self._budget_s is None else max(0.0, self.start_s + self._budget_s - time.monotonic())
+        return None if self._budget_s is None else max(0.0, self.start_s + self._budget_s - monotonic())
 
     def elapsed_s(self) -> float:
         """Seconds since the campaign began."""
-        return time.monotonic() - self.start_s
+        return monotonic() - self.start_s

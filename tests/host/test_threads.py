@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import lkl_green.host.threads as threads_module
+from lkl_green.host import native
 from lkl_green.host.services import SIGNAL_POLL_S
 from lkl_green.host.threads import UNWIND_TRIES, ThreadHost
 
@@ -63,7 +64,7 @@ def test_if_there_is_no_os_thread_to_be_had_the_result_is_zero(host, monkeypatch
         raise error
 
     with monkeypatch.context() as without_threads:
-        without_threads.setattr(threading.Thread, "start", fail)
+        without_threads.setattr(native.Thread, "start", fail)
         assert host.thread_create(print, None) == 0
     assert host.live().threads == 0
     finish(host, start(host, lambda: None))
@@ -72,14 +73,14 @@ def test_if_there_is_no_os_thread_to_be_had_the_result_is_zero(host, monkeypatch
 def test_created_threads_have_the_stack_size_asked_for_and_others_do_not(log, monkeypatch):
     # Asking threading.stack_size() for the size in force resets it; hence a stand-in.
     in_force = [0]
-    real_start = threading.Thread.start
+    real_start = native.Thread.start
 
     def stack_size(size: int = 0) -> int:
         before, in_force[0] = in_force[0], size
         return before
 
-    monkeypatch.setattr(threading, "stack_size", stack_size)
-    monkeypatch.setattr(threading.Thread, "start", lambda self: (log.append(in_force[0]), real_start(self))[1])
+    monkeypatch.setattr(threads_module, "stack_size", stack_size)
+    monkeypatch.setattr(native.Thread, "start", lambda self: (log.append(in_force[0]), real_start(self))[1])
     host = ThreadHost(stack_size=256 * 1024)
     assert in_force == [0]
     host.host_init()

@@ -6,6 +6,8 @@ import threading
 
 import pytest
 
+from lkl_green.host import native
+
 from .stories import PATIENCE_S, in_os_thread
 
 LATER_NS = 10**13
@@ -190,7 +192,7 @@ def test_cleanup_ends_the_os_thread_and_shows_the_leak(host, bell):
 def test_if_there_is_no_os_thread_to_be_had_arming_fails_and_can_be_tried_again(host, bell, monkeypatch):
     timer = host.timer_alloc(bell.ring, "second try")
     with monkeypatch.context() as without_threads:
-        without_threads.setattr(threading.Thread, "start", no_more_threads)
+        without_threads.setattr(native.Thread, "start", no_more_threads)
         assert host.timer_set_oneshot(timer, 0) != 0
     assert host.timer_set_oneshot(timer, 0) == 0
     bell.wait()

@@ -17,10 +17,10 @@ a test has two of them, the simpler one may take the other's place. What it is f
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from lkl_green.host.native import monotonic
 from lkl_green.testing.campaign import Campaign
 from lkl_green.testing.detect.ending import describe
 from lkl_green.testing.policies.replay import Replay, Trail
@@ -135,7 +135,7 @@ class Shrinker:
     def __init__(self, campaign: Campaign, failure: Failure, budget_s: float, max_runs: int) -> None:
         self._campaign = campaign
         self._failure = failure
-        self._start_s = time.monotonic()
+        self._start_s = monotonic()
         self._deadline_s = self._start_s + budget_s
         self._max_runs = max_runs
         self._endless: Endless | None = None
@@ -172,7 +172,7 @@ class Shrinker:
             failure = self._recorded()
         failure.contrast = told
         limit = 0 if self._endless is None else self._endless.limit
-        elapsed_s = time.monotonic() - self._start_s
+        elapsed_s = monotonic() - self._start_s
         failure.shrunk = Shrunk(before, self._best.cost, self.runs, elapsed_s, minimal, limit)
         return failure
 
@@ -201,7 +201,7 @@ class Shrinker:
 
     @property
     def _spent(self) -> bool:
-        return self.runs >= self._max_runs or time.monotonic() >= self._deadline_s
+        return self.runs >= self._max_runs or monotonic() >= self._deadline_s
 
     def _pace(self) -> Pace:
         """How long candidates may take."""
@@ -229,7 +229,7 @@ class Shrinker:
 
     def _reduce_once(self, until_s: float) -> bool:
         for fewer in _subsets(self._best.taken):
-            if self._spent or time.monotonic() >= until_s:
+            if self._spent or monotonic() >= until_s:
                 return False
             if self._try(Guided(fewer, self._pace())):
                 return True

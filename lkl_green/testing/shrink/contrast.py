@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
+from lkl_green.host.native import monotonic
 from lkl_green.testing.shrink.measured import Deviation, Guided, Pace
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def contrast(campaign: Campaign, taken: Sequence[Deviation], pace: Pace, until_s
         until_s: when to give up, on the monotonic clock; one neighbour is tried whatever the time.
     """
     for number, wishes in enumerate(_neighbours(taken)):
-        if number and time.monotonic() >= until_s:
+        if number and monotonic() >= until_s:
             break
         if _passes(campaign, wishes, pace):
             passing = campaign.record(Guided(wishes, pace))[1]

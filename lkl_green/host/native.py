@@ -1,0 +1,147 @@
+"""Locks, threads and clocks of the host, as they were before anything replaced them.
+
+`lkl_green.green` replaces attributes of `threading`, `_thread` and `time` in the whole process, so that an ordinary
+program runs in kernel threads. The kernel and its hosts must keep the originals meanwhile. So the modules of this
+package import them from here, and never read them from the standard library. This module is imported with the package,
+before any replacement is installed.
+
+What CPython has in C is held under its own name. `Condition`, `Event` and `Thread` of `threading` are written in
+Python, and look up their locks in their module at each call. They would get the replacements even if they were held
+here. So there are classes of the same names below, with as much of the interface as the package uses.
+
+Dropped: putting stand-ins for `threading` and `time` into the modules of the package while the replacements are
+installed. Modules that were imported meanwhile, and threads that were made before, did not have them.
+"""
+
+from __future__ import annotations
+
+import threading
+from _thread import (
+    TIMEOUT_MAX,
+    LockType,
+    RLock,
+    allocate_lock,
+    get_ident,
+    get_native_id,
+    stack_size,
+    start_new_thread,
+)
+from collections import deque
+from contextlib import suppress
+from threading import local
+from time import monotonic, monotonic_ns, perf_counter, sleep, time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = [
+    "TIMEOUT_MAX",
+    "Condition",
+    "Event",
+    "LockType",
+    "RLock",
+    "Thread",
+    "allocate_lock",
+    "get_ident",
+    "get_native_id",
+    "local",
+    "monotonic",
+    "monotonic_ns",
+    "perf_counter",
+    "sleep",
+    "stack_size",
+    "start_new_thread",
+    "time",
+]
+
+_active: dict[int, threading.Thread] = threading._active  # type: ignore[attr-defined]
+_active_lock: Any = threading._active_limbo_lock  # type: ignore[attr-defined]
+_init_thread = threading.Thread.__init__
+
+
+class Condition:
+    """A condition variable of OS threads, with a lock of its own (threading.Condition)."""
+
+    __slots__ = ("_lock", "_waiters")
+
+    def __init__(self) -> None:
+        self._lock = allocate_lock()
+        self._waiters: deque[LockType] = deque()
+
+    def __enter__(self) -> bool:
+        return self._lock.__enter__()
+
+    def __exit__(self, *_error: object) -> None:
+        self._lock.release()
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Release the lock, wait to be notified for at most `timeout_s`, take the lock again; whether notified."""
+        waiter = allocate_lock()
+        waiter.acquire()
+        self._waiters.append(waiter)
+        self._lock.release()
+        try:
+            return waiter.acquire(timeout=-1 if timeout_s is None else max(timeout_s, 0))
+        finally:
+            self._lock.acquire()
+            with suppress(ValueError):  # not there after a notification
+                self._waiters.remove(waiter)
+
+    def notify_all(self) -> None:
+        """Wake all waiters. The caller holds the lock."""
+        while self._waiters:
+            self._waiters.popleft().release()
+
+
+class Event:
+    """A flag that OS threads wait for (threading.Event)."""
+
+    __slots__ = ("_changed", "_flag")
+
+    def __init__(self) -> None:
+        self._changed = Condition()
+        self._flag = False
+
+    def is_set(self) -> bool:
+        """Whether it is set."""
+        return self._flag
+
+    def set(self) -> None:
+        """Set it and wake all waiters."""
+        with self._changed:
+            self._flag = True
+            self._changed.notify_all()
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait until it is set, for at most `timeout_s`; whether it is."""
+        with self._changed:
+            return self._flag or self._changed.wait(timeout_s)
+
+    def _at_fork_reinit(self) -> None:
+        """In the child after os.fork(): `threading` calls this for the threads that do not exist there."""
+        self._changed = Condition()
+
+
+class Thread(threading.Thread):
+    """An OS thread, also where `threading.Thread` starts kernel threads. It is listed in threading.enumerate().
+
+    Args:
+        target: what it runs.
+        args: the arguments of `target`.
+        name: the name of the thread.
+    """
+
+    # The methods as they are at import: their replacements are set in the base class.
+    start = threading.Thread.start
+    join = threading.Thread.join
+    is_alive = threading.Thread.is_alive
+
+    def __init__(self, target: Callable[..., object], args: tuple[Any, ...] = (), *, name: str) -> None:
+        _init_thread(self, target=target, args=args, name=name, daemon=True)
+        self._started: Any = Event()  # for which start() waits
+
+    def _delete(self) -> None:
+        """Leave the list of threads. A host's thread runs tasks, so that a replaced get_ident() names one of these."""
+        with _active_lock:
+            _active.pop(get_ident(), None)
