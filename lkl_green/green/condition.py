@@ -29,10 +29,10 @@ class Methods:
     """The replaced methods.
 
     Args:
-        adopt: gives the green lock that stands in for a native one.
+        adopt: exchanges the lock of a Condition that was made earlier.
     """
 
-    def __init__(self, adopt: Callable[[Any], Any]) -> None:
+    def __init__(self, adopt: Callable[[Any], None]) -> None:
         self._adopt = adopt
 
     def table(self) -> list[tuple[type, str, Any]]:
@@ -41,7 +41,7 @@ class Methods:
 
         def enter(self: Any) -> Any:
             if type(self._lock) in originals.LOCK_TYPES and running_here.kernel is not None:
-                adopt_condition(self, adopt)
+                adopt(self)
             return self._lock.__enter__()
 
         condition, event = threading.Condition, threading.Event
@@ -61,11 +61,23 @@ class Methods:
         ]
 
 
-def adopt_condition(condition: Any, adopt: Callable[[Any], Any]) -> None:
-    """Give a Condition that was made earlier a green lock."""
+# What a Condition takes over from its lock, if the lock has it.
+_OF_THE_LOCK = ("_release_save", "_acquire_restore", "_is_owned")
+
+
+def exchange_lock(condition: Any, lock: Any) -> None:
+    """Give a Condition another lock. It is then as if it had been made with this one, apart from who waits for it."""
     waiters = condition._waiters
-    threading.Condition.__init__(condition, adopt(condition._lock))
+    for name in _OF_THE_LOCK:
+        vars(condition).pop(name, None)
+    threading.Condition.__init__(condition, lock)
     condition._waiters = waiters
+
+
+def put_back(condition: Any, attributes: dict[str, Any]) -> None:
+    """Give a Condition the attributes that it had before `exchange_lock()`."""
+    vars(condition).clear()
+    vars(condition).update(attributes)
 
 
 # -- Condition

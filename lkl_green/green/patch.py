@@ -18,11 +18,12 @@ import itertools
 import queue
 import sched
 import selectors
+import sys
 import threading
 import time
 from concurrent.futures import _base as futures_base
-from contextlib import contextmanager
-from types import SimpleNamespace
+from contextlib import ExitStack, contextmanager
+from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -59,12 +60,13 @@ class Replacements:
 
     def __init__(self, roots: Iterable[object] = ()) -> None:
         self._roots = list(roots)
-        self._rebinder: Rebinder | None = None
+        self._rebinder: Rebinder
+        self._loaded: dict[str, ModuleType] = {}
         self.unhandled: list[str] = []
         self._adopted: dict[int, tuple[Any, Any]] = {}  # by id of the native object: itself, and its stand-in
         self._counts: WeakKeyDictionary[Kernel, dict[str, itertools.count[int]]] = WeakKeyDictionary()
         self._strangers = thread.Strangers()
-        self._undo: list[tuple[Any, str, Any]] = []
+        self._replaced: list[tuple[Any, str, Any, Any]] = []  # module or class, name, original, replacement
         self._names: list[tuple[Any, Any]] = []
 
     # -- in and out
@@ -77,11 +79,12 @@ class Replacements:
                 "process, so use green_threads() once, around all of it"
             )
         self._names = self._table_of_names()
+        self._rebinder = Rebinder(self._names, self._stand_in)
+        self._loaded = dict(sys.modules)
         try:
             self._keep_imports_native()
             for owner, name, new in list(self._table()):
                 self._replace(owner, name, new)
-            self._rebinder = Rebinder(self._names, self._stand_in)
             self._rebinder.walk(self._roots)
             futures_base.LOGGER.addFilter(_is_news)
         except BaseException:
@@ -91,21 +94,34 @@ class Replacements:
     def restore(self) -> None:
         """Put everything back."""
         futures_base.LOGGER.removeFilter(_is_news)
-        while self._undo:
-            owner, name, old = self._undo.pop()
+        for owner, name, old, _new in reversed(self._replaced):
             if old is _ABSENT:
                 delattr(owner, name)
             else:
                 setattr(owner, name, old)
-        if self._rebinder is not None:
-            self._rebinder.undo()
-        originals = {id(stand_in): old for old, stand_in in self._adopted.values()}
-        Rebinder([(new, old) for old, new in self._names], lambda value: originals.get(id(value), value)).walk(
-            self._roots
-        )
+        self._rebinder.undo()
+        self._undo_what_was_made_meanwhile()
+        for native_object, stand_in in self._adopted.values():
+            _move_items(stand_in, native_object)
+        self._replaced.clear()
+        self._adopted.clear()
+        self._loaded.clear()
+
+    def _undo_what_was_made_meanwhile(self) -> None:
+        """Exchange replacements for originals where they came after the installation."""
+        table = [(new, old) for old, new in self._names]
+        named = {}
+        for owner, name, old, new in self._replaced:
+            if isinstance(owner, ModuleType) and old is not _ABSENT:
+                table.append((new, old))
+                named[id(new), name] = old
+        table += [(Lock, threading.Lock), (RLock, threading.RLock)]  # for those held under another name
+        natives = {id(stand_in): native_object for native_object, stand_in in self._adopted.values()}
+        rebinder = Rebinder(table, lambda value: natives.get(id(value), value), named)
+        rebinder.walk(self._roots, _modules_except(self._loaded))
 
     def _replace(self, owner: Any, name: str, new: Any) -> None:
-        self._undo.append((owner, name, vars(owner).get(name, _ABSENT)))
+        self._replaced.append((owner, name, vars(owner).get(name, _ABSENT), new))
         setattr(owner, name, new)
 
     def _keep_imports_native(self) -> None:
@@ -159,7 +175,7 @@ class Replacements:
         yield futures_thread.ThreadPoolExecutor, "_counter", staticmethod(self._counter("pool", 0))
         yield futures_thread, "_shutdown", futures_thread._shutdown
         yield from ordinals.table(self._next)
-        yield from condition.Methods(self._adopt).table()
+        yield from condition.Methods(self._rebinder.adopt_condition).table()
         yield from escape.table()
 
     def _new_name(self, template: str) -> str:
@@ -220,8 +236,7 @@ class Replacements:
                 setattr(stand_in, name, held)
         else:
             stand_in = SimpleQueue()
-            while not value.empty():
-                stand_in.put(value.get_nowait())
+            _move_items(value, stand_in)
         self._adopted[id(value)] = (value, stand_in)
         return stand_in
 
@@ -234,6 +249,20 @@ def _is_news(_record: Any) -> bool:
     """A worker of a thread pool logs what ends it, the end of its kernel as well, which is no news."""
     kernel = running_here.kernel
     return kernel is None or not kernel.sched.current.killed
+
+
+def _modules_except(loaded: dict[str, ModuleType]) -> Iterator[ModuleType]:
+    """The modules that are not among these, apart from those of this package, to which the replacements belong."""
+    for name, module in list(sys.modules.items()):
+        if loaded.get(name) is not module and type(module) is ModuleType and name.partition(".")[0] != "lkl_green":
+            yield module
+
+
+def _move_items(source: Any, target: Any) -> None:
+    """Move what is in one SimpleQueue to another one. Other kinds of objects are left alone."""
+    if type(source) in (SimpleQueue, originals.SimpleQueue):
+        while not source.empty():
+            target.put(source.get_nowait())
 
 
 def _is_free(lock: Any) -> bool:
@@ -263,13 +292,11 @@ def green_threads(
     if kernel is not None and not kernel.lkl_is_running():
         raise KernelHalted("green_threads() for a kernel that has halted")
     replacements = Replacements(roots)
-    replacements.install()
-    watch = None if kernel is None or watch_s is None else Watch(kernel, watch_s)
-    try:
-        if watch is not None:
+    with ExitStack() as stack:
+        replacements.install()
+        stack.callback(replacements.restore)
+        if kernel is not None and watch_s is not None:
+            watch = Watch(kernel, watch_s)
             watch.start()
+            stack.callback(watch.stop)
         yield replacements
-    finally:
-        if watch is not None:
-            watch.stop()
-        replacements.restore()

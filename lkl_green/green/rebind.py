@@ -6,9 +6,10 @@ walking the program's modules: their globals, the defaults and closures of their
 classes, and the objects and containers that hang from them. The standard library is not walked, except where the patch
 table names it: its own locks are held for moments, and must not become scheduling points.
 
-Each change is remembered, and undone where nobody has changed the place since. Modules that were imported meanwhile are
-put right by the same walk with the table turned round; it alone would not do, because several originals have one
-replacement.
+Each change is remembered, and undone where the program has not changed the place since. What was made meanwhile is put
+right by the same walk with the table turned round: the program's new objects, and all modules that were imported, those
+of the standard library, too. This walk alone would not do. Several originals have one replacement, and only the name
+under which a module holds the replacement tells which of them it would have had.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from lkl_green.green.condition import adopt_condition
+from lkl_green.green.condition import exchange_lock, put_back
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -64,11 +65,19 @@ class Rebinder:
 
     Args:
         table: originals and what to put in their place.
-        convert: the same for objects that are no names of the table, such as locks: the object itself, or another.
+        convert: the same for objects that are not in the table, such as locks: the object itself, or another.
+        named: what to put in the place of an object that is held under a name, by the object's id and the name. The
+            table has the objects, too.
     """
 
-    def __init__(self, table: list[tuple[Any, Any]], convert: Callable[[Any], Any]) -> None:
+    def __init__(
+        self,
+        table: list[tuple[Any, Any]],
+        convert: Callable[[Any], Any],
+        named: dict[tuple[int, Any], Any] | None = None,
+    ) -> None:
         self._table = {id(old): new for old, new in table}
+        self._named = named or {}
         self._kept = table  # the ids are good for as long as the objects live
         self._convert = convert
         self._seen: set[int] = set()
@@ -91,14 +100,15 @@ class Rebinder:
         write(new)
         self._changes.append((read, write, old, new))
 
-    def walk(self, roots: Iterable[object] = ()) -> int:
+    def walk(self, roots: Iterable[object] = (), others: Iterable[types.ModuleType] = ()) -> int:
         """Walk all modules of the program, and `roots`; how many places were changed.
 
         Args:
             roots: what will be called. It may live where no module is, made by `exec()`, and hold what no module holds:
                 the fixtures of a test.
+            others: modules that are not of the program, to be walked as well.
         """
-        modules = list(program_modules())
+        modules = list(dict.fromkeys((*program_modules(), *others)))
         self._names = {module.__name__ for module in modules}
         for module in modules:
             self._dict(module.__dict__, _DEPTH)
@@ -117,17 +127,27 @@ class Rebinder:
             function = getattr(function, "__wrapped__", None)
         self._visit(root, _DEPTH)
 
-    def _new(self, value: Any) -> Any:
+    def _new(self, value: Any, name: Any = None) -> Any:
         if isinstance(value, _ATOMS) and not isinstance(value, types.BuiltinFunctionType):
             return value
         new = self._table.get(id(value), self)
-        return self._convert(value) if new is self else new
+        if new is self:
+            return self._convert(value)
+        return self._named.get((id(value), name), new) if type(name) is str else new
+
+    def adopt_condition(self, condition: Any) -> None:
+        """Exchange the lock of a Condition, if the lock has a stand-in."""
+        old, new = condition._lock, self._new(condition._lock)
+        if new is not old:
+            before = dict(vars(condition))
+            exchange_lock(condition, new)
+            self._changes.append((partial(getattr, condition, "_lock"), partial(put_back, condition), before, new))
 
     # -- what holds references
 
     def _dict(self, namespace: dict[Any, Any], depth: int) -> None:
         for key, value in list(namespace.items()):
-            new = self._new(value)
+            new = self._new(value, key)
             if new is not value:
                 self._change(partial(namespace.__getitem__, key), partial(namespace.__setitem__, key), value, new)
             else:
@@ -186,7 +206,7 @@ class Rebinder:
 
     def _class(self, cls: type, depth: int) -> None:
         for name, value in list(vars(cls).items()):
-            new = self._new(value.__func__ if isinstance(value, staticmethod) else value)
+            new = self._new(value.__func__ if isinstance(value, staticmethod) else value, name)
             if new is not value and not (isinstance(value, staticmethod) and new is value.__func__):
                 put = staticmethod(new) if isinstance(value, staticmethod) else new
                 self._change(partial(vars(cls).__getitem__, name), partial(self._set, cls, name), value, put)
@@ -205,9 +225,7 @@ class Rebinder:
         kind = type(value)
         module = kind.__module__
         if isinstance(value, threading.Condition):
-            lock = self._new(value._lock)  # type: ignore[attr-defined]
-            if lock is not value._lock:  # type: ignore[attr-defined]
-                adopt_condition(value, lambda _old: lock)
+            self.adopt_condition(value)
             return
         if module not in self._names and not module.startswith(_WALKED):
             return
@@ -226,7 +244,7 @@ class Rebinder:
             held = getattr(value, name)
         except AttributeError:
             return
-        new = self._new(held)
+        new = self._new(held, name)
         if new is not held:
             self._change(partial(getattr, value, name), partial(self._set, value, name), held, new)
         else:

@@ -48,12 +48,12 @@ class Watch:
 
     def start(self) -> None:
         """Begin."""
+        native.start_new_thread(self._serve, ())  # first: nothing is to be undone if there is no thread to be had
         if SIGNAL is not None and self._owner == threading.main_thread().ident:
             self._handler = signal.getsignal(SIGNAL)
             if self._handler is signal.SIG_DFL:
                 signal.signal(SIGNAL, self._raise)
                 self._can_raise = True
-        native.start_new_thread(self._serve, ())
 
     def stop(self) -> None:
         """End."""
