@@ -1,4 +1,4 @@
-"""Ordinary `threading` programs as kernel threads: deterministic, in virtual time, with exact deadlock reports."""
+"""Run ordinary programs that use `threading` or asyncio in kernel threads: deterministic, in virtual time."""
 
 from __future__ import annotations
 

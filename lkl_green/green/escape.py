@@ -1,9 +1,9 @@
-"""What a kernel thread must not do: wait for the outside world with the whole kernel on its back.
+"""Calls that would block outside the kernel raise `Escape` in kernel threads.
 
-A call that blocks in C stops every kernel thread, the application, and under a virtual clock for ever. Such calls raise
-`Escape`, which says what to do instead. They are replaced where Python code finds them: what a C extension waits for by
-itself is beyond reach, and the watchdog's business. What returns at once (a socket that does not block, a poll without
-time-out) is let through; outside kernel threads nothing changes.
+A call that blocks in C stops all kernel threads and the application; under a virtual clock it stops them for ever. So
+such calls raise `Escape`, which says what to do instead. They are replaced in the modules in which Python code finds
+them. What a C extension waits for by itself cannot be replaced; `watch.py` ends it. Calls that return at once work: on
+a socket that does not block, or with a timeout of 0. Outside of kernel threads all calls work as before.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""Threads and futures of a schedule hash to numbers, not to addresses.
+"""Threads and futures that are made in a kernel hash to numbers, not to addresses.
 
-The standard library keeps both in sets, and goes through these: a pool joins its threads, `wait()` and `as_completed()`
-lock their futures, in the order of the addresses. So do programs. In a kernel that is the order in which they were
-made, as far as a set keeps to that, and the same each time. Whatever was made outside hashes as ever.
+The standard library keeps both in sets, and iterates over these: a pool joins its threads in the order of their hashes;
+`wait()` and `as_completed()` lock their futures in this order. Programs do the same. Numbers make the order the same in
+each run, in a schedule and in `run_threads()` alike. Threads and futures that were made outside of kernels keep their
+hashes.
 """
 
 from __future__ import annotations

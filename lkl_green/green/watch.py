@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from os.path import dirname, join
 from typing import TYPE_CHECKING, Any
 
 from lkl_green.errors import Escape
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from lkl_green.kernel.kernel import Kernel
 
 SIGNAL = getattr(signal, "SIGURG", None)
+_PACKAGE = join(dirname(dirname(__file__)), "")
 
 
 class Watch:
@@ -94,7 +96,7 @@ class Watch:
 
 def _program_line(frame: FrameType | None) -> str:
     """Where the program is: the innermost line outside this package and the standard library's threading."""
-    own = (__file__.rpartition("green")[0], threading.__file__)
+    own = (_PACKAGE, threading.__file__)
     while frame is not None and frame.f_back is not None and frame.f_code.co_filename.startswith(own):
         frame = frame.f_back
     return "an unknown line" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"

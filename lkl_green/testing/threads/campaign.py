@@ -1,6 +1,6 @@
-"""Schedules of a program that uses `threading`: one installation of the replacements serves all of a campaign.
+"""Campaigns of tests that use `threading`: one installation of the replacements serves all schedules.
 
-An exception that leaves a thread fails the schedule, or a test whose assertions stand in threads would pass for ever.
+An exception that leaves a thread fails the schedule. Otherwise a test with assertions in threads would always pass.
 A test that expects such exceptions sets `threading.excepthook` itself.
 """
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def green_schedules(test: Callable[[], object]) -> Iterator[Callable[[], object]]:
-    """A test that uses `threading`, as one to explore, for as long as the context lasts.
+    """Replace `threading` while the context lasts; the value is a function that runs `test` in one schedule.
 
     Raises:
         ThreadsInstalled: the replacements are in place already, for something else.
