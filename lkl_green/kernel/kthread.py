@@ -25,6 +25,7 @@ from lkl_green.errors import KernelBug
 from lkl_green.kernel.completion import Completion
 from lkl_green.kernel.task import (
     PF_EXITING,
+    PF_NEWBORN,
     TASK_COMM_LEN,
     TASK_IDLE,
     TASK_PARKED,
@@ -161,28 +162,46 @@ class KThreads:
 
         Raises:
             OSError: ENOMEM or EAGAIN from fork, EINTR if the caller was killed while it waited.
+            SchedulingWhileAtomic: the caller must not sleep; nothing was asked for.
         """
         kernel = self._kernel
+        if kernel.sched.current.preempt_count:
+            kernel.sched.might_sleep()
         request = _CreateRequest(kernel, fn, args, format_name(name, args))
         done = request.done
         assert done is not None
         self._requests.append(request)
-        kernel.sched.try_to_wake_up(self.kthreadd)
         try:
+            kernel.sched.try_to_wake_up(self.kthreadd)
             done.wait_for_completion_killable()
-        except InterruptedError:
-            if not done.completion_done():
-                request.done = None
+        except BaseException as error:
+            if not isinstance(error, InterruptedError) or not done.completion_done():
+                self._withdraw(request)
                 raise
         if request.error is not None:
             raise request.error
         assert request.task is not None
         return request.task
 
+    def _withdraw(self, request: _CreateRequest) -> None:
+        """The creator ends and will not wake the thread: it is not made, or dropped if it has been (rule 99)."""
+        request.done = None
+        if request.task is not None:
+            self.drop_unwoken(request.task)
+
+    def drop_unwoken(self, task: Task) -> None:
+        """Drop a thread that waits for its first wake-up, for a creator that ends before it could wake it."""
+        if task.state == TASK_UNINTERRUPTIBLE and task.flags & PF_NEWBORN:
+            self._kernel.exits.take_down(task)
+
     def kthread_run(self, fn: Callable[..., Any], *args: Any, name: str = "kthread") -> Task:
         """`kthread_create()` and `wake_up_process()`. Raises OSError as the former does."""
         task = self.kthread_create(fn, *args, name=name)
-        self._kernel.sched.wake_up_process(task)
+        try:
+            self._kernel.sched.wake_up_process(task)
+        except BaseException:
+            self.drop_unwoken(task)
+            raise
         return task
 
     def kthread_run_nowait(

@@ -232,6 +232,10 @@ def _nothing(_work: KthreadWork) -> None:
 def kthread_create_worker(kernel: Kernel, name: str) -> KthreadWorker:
     """Make a worker and start its thread. Raises OSError as `kthread_create()` does."""
     worker = KthreadWorker(kernel, name)
-    worker.task = kernel.kthreads.kthread_create(worker.kthread_worker_fn, name=name)
-    kernel.sched.wake_up_process(worker.task)
+    worker.task = task = kernel.kthreads.kthread_create(worker.kthread_worker_fn, name=name)
+    try:
+        kernel.sched.wake_up_process(task)
+    except BaseException:
+        kernel.kthreads.drop_unwoken(task)
+        raise
     return worker

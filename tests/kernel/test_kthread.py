@@ -7,6 +7,7 @@ import errno
 import pytest
 
 from lkl_green import Deadlock, KernelBug
+from lkl_green.errors import SchedulingWhileAtomic
 from lkl_green.kernel.task import PF_KTHREAD, TASK_IDLE, TASK_PARKED
 from lkl_green.linux import (
     SCHED_FIFO,
@@ -22,6 +23,7 @@ from lkl_green.linux import (
     flush_signals,
     kernel_thread,
     kthread_create,
+    kthread_create_worker,
     kthread_park,
     kthread_parkme,
     kthread_run,
@@ -32,6 +34,8 @@ from lkl_green.linux import (
     local_irq_disable,
     local_irq_enable,
     msleep,
+    preempt_disable,
+    preempt_enable,
     request_irq,
     sched_setscheduler,
     schedule,
@@ -330,6 +334,68 @@ def test_rule_99_a_thread_that_was_made_already_is_the_creators_in_spite_of_the_
 
     run(init)
     assert log == [("kill", 6), ("mine", True)]
+
+
+@pytest.mark.parametrize("turns", [1, 2], ids=["before kthreadd has made it", "after kthreadd has made it"])
+def test_rule_99_a_creator_that_is_taken_down_leaves_no_thread(run, log, turns):
+    """TaskKilled, which ends the tasks of cancelled calls, is not a signal: the creator never gets the thread."""
+
+    def creator():
+        kthread_run(log.append, "ran", name="child")
+
+    def init():
+        kernel = current_kernel()
+        task = kthread_run(creator, name="creator")
+        for _ in range(turns):
+            schedule()
+        names = [task.comm for task in kernel.pids]
+        kernel.exits.take_down(task)
+        msleep(1)
+        log.append(("child" in names, "child" in [task.comm for task in kernel.pids]))
+        kthread_run(log.append, "kthreadd goes on")
+        msleep(1)
+
+    run(init)
+    assert log == [(turns == 2, False), "kthreadd goes on"]
+
+
+def test_rule_99_a_creator_that_must_not_sleep_leaves_no_request(run, log):
+    def init():
+        preempt_disable()
+        with pytest.raises(SchedulingWhileAtomic, match="preemption is disabled"):
+            kthread_run(log.append, "ran", name="child")
+        preempt_enable()
+        msleep(1)
+        return [task.comm for task in current_kernel().pids]
+
+    assert run(init) == ["init", "kthreadd", "ksoftirqd/0"]
+    assert log == []
+
+
+class GivesUp(Exception):
+    """Raised by a listener, in place of whatever can be raised at a scheduling point."""
+
+
+@pytest.mark.parametrize("create", [kthread_run, lambda fn, *_, name: kthread_create_worker(name)])
+def test_rule_99_a_creator_that_ends_before_the_first_wake_up_leaves_no_thread(run, log, create):
+    def init():
+        kernel = current_kernel()
+
+        def listener(kind, task):
+            if kind == "wake":
+                raise GivesUp
+
+        kernel.sched.listener = listener
+        try:
+            with pytest.raises(GivesUp):
+                create(log.append, "ran", name="child")
+        finally:
+            kernel.sched.listener = None
+        msleep(1)
+        return [task.comm for task in kernel.pids]
+
+    assert run(init) == ["init", "kthreadd", "ksoftirqd/0"]
+    assert log == []
 
 
 # -- rule 100: the flags belong to the current kthread
