@@ -12,6 +12,7 @@ from lkl_green.host.clock import Clock, VirtualClock
 from lkl_green.host.greenlets import GreenletHost
 from lkl_green.host.ops import HostOps
 from lkl_green.host.threads import ThreadHost
+from lkl_green.kernel.callback import check_callback
 from lkl_green.kernel.kernel import Kernel
 from lkl_green.kernel.policy import FixedPriority, Policy
 from lkl_green.kernel.printk import KERN_DEBUG
@@ -57,7 +58,7 @@ def lkl_start_kernel(
 
     Raises:
         ValueError: for arguments that do not fit together.
-        TypeError: for an init that cannot be called.
+        TypeError: for an init that is not a plain function.
         OSError: ENOMEM if the host gives out; nothing is left allocated.
     """
     ops = HOSTS[host]() if isinstance(host, str) and host in HOSTS else host
@@ -107,7 +108,7 @@ def _check_options(
         raise ValueError(f"clock={clock!r}: use 'monotonic', 'virtual' or a Clock object")
     if policy is not None and not isinstance(policy, Policy):
         raise ValueError(f"policy={policy!r}: use a Policy object, such as FixedPriority()")
-    if init is not None and not callable(init):
-        raise TypeError(f"init={init!r}: pid 1 calls it, so it must be a function, or None")
+    if init is not None:
+        check_callback(init, "function for init")
     if watchdog_s is not None and watchdog_s <= 0:
         raise ValueError(f"watchdog_s={watchdog_s}: use a time in seconds above 0, or None for no watchdog")

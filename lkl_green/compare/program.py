@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lkl_green.errors import ProgramError
+from lkl_green.kernel.callback import not_plain
 
 if TYPE_CHECKING:
     import types
@@ -25,12 +26,6 @@ if TYPE_CHECKING:
 
 # Not "__main__": a file that also is a script must not start itself.
 MODULE_NAME = "_lkl_green_program"
-
-_NOT_PLAIN = (
-    (inspect.iscoroutinefunction, "a coroutine function"),
-    (inspect.isgeneratorfunction, "a generator function"),
-    (inspect.isasyncgenfunction, "an asynchronous generator function"),
-)
 
 
 @contextmanager
@@ -113,12 +108,12 @@ def _find_init(file: Path, module: types.ModuleType, args: tuple[Any, ...]) -> C
         )
     if not callable(init):
         raise ProgramError(f"{file}: its `init` is not a function but {type(init).__name__} {init!r}")
-    for test, what in _NOT_PLAIN:
-        if test(init):
-            raise ProgramError(
-                f"{file}: its `init` is {what}; kernel code is plain Python that sleeps in calls such as "
-                "msleep(). To await, run the kernel in an event loop: lkl_green.embed"
-            )
+    kind = not_plain(init)
+    if kind is not None:
+        raise ProgramError(
+            f"{file}: its `init` is {kind}; kernel code is plain Python that sleeps in calls such as msleep(). To "
+            "await, run the kernel in an event loop: lkl_green.embed"
+        )
     _check_arguments(file, init, args)
     return init  # type: ignore[no-any-return]
 

@@ -15,6 +15,7 @@ import errno
 from typing import TYPE_CHECKING, Any
 
 from lkl_green.errors import ExecImage, KernelBug
+from lkl_green.kernel.callback import check_callback
 from lkl_green.kernel.entry import exit_to_user_mode
 from lkl_green.kernel.task import PF_KTHREAD, Task
 
@@ -56,7 +57,13 @@ class Exec:
         self._programs: dict[str, UserMain] = {}
 
     def register_program(self, path: str, main: UserMain) -> None:
-        """Make `main(sys, argv, envp)` executable as `path`. Raises ValueError for a path that is not absolute."""
+        """Make `main(sys, argv, envp)` executable as `path`.
+
+        Raises:
+            ValueError: the path is not absolute.
+            TypeError: `main` is not a plain function.
+        """
+        check_callback(main, "program")
         if not path.startswith("/"):
             raise ValueError(f"a program's path is absolute: {path!r}")
         self._programs[path] = main

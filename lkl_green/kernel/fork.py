@@ -25,6 +25,7 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from lkl_green.errors import BadKernelThread, KernelBug, TaskExit
+from lkl_green.kernel.callback import check_callback
 from lkl_green.kernel.completion import Completion
 from lkl_green.kernel.exec import PtRegs, user_mode
 from lkl_green.kernel.task import DEFAULT_PRIO, IDLE_PRIO, PF_IDLE, PF_KTHREAD, PF_NEWBORN, SCHED_NORMAL, Task
@@ -77,14 +78,17 @@ class Fork:
 
         Raises:
             OSError: EPERM in a user process (rule 75), EAGAIN without a free pid, ENOMEM, ESHUTDOWN while halting.
+            TypeError: `fn` is not a plain function.
         """
+        check_callback(fn, "thread function")
         current = self._sched.current
         if not current.flags & PF_KTHREAD:
             raise OSError(errno.EPERM, f"{current.comm}-{current.pid} is a user process: it cannot have kernel threads")
         return self.do_fork(flags, None, fn, arg, name)
 
     def clone(self, flags: int, entry: Callable[..., Any], args: tuple[Any, ...]) -> Task:
-        """Start a copy of the current user process at `entry` (sys_clone). Raises OSError as `kernel_thread` does."""
+        """Start a copy of the current user process at `entry` (sys_clone). Raises as `kernel_thread` does."""
+        check_callback(entry, "program")
         current = self._kernel.sched.current
         regs = current_pt_regs(current)
         if not user_mode(regs):

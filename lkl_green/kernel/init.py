@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from lkl_green.kernel.callback import check_result
 from lkl_green.kernel.fork import do_exit
 from lkl_green.kernel.hosttask import HostTasks
 from lkl_green.kernel.task import PF_KTHREAD, TASK_IDLE
@@ -73,6 +74,7 @@ class Init:
         else:
             # A call with * is one more C stack frame, to be saved at every switch.
             result = function(*args) if args else function()
+            check_result(function, result)
         if kernel.init_task.flags & PF_KTHREAD:
             kernel.init_result = result
             do_exit(result)

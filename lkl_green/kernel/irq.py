@@ -22,6 +22,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
+from lkl_green.kernel.callback import check_callback
 from lkl_green.kernel.task import HARDIRQ_MASK, HARDIRQ_OFFSET, SOFTIRQ_MASK
 
 if TYPE_CHECKING:
@@ -87,8 +88,10 @@ class InterruptController:
 
         Raises:
             OSError: EINVAL for a number out of range, EBUSY if `name` handles it already.
+            TypeError: `handler` is not a plain function.
         """
         self._check(irq)
+        check_callback(handler, "interrupt handler")
         line = self._irqs.setdefault(irq, Irq(name))
         if name in line.handlers:
             raise OSError(errno.EBUSY, f"irq {irq} already has a handler named {name!r}")

@@ -22,6 +22,7 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from lkl_green.errors import KernelBug
+from lkl_green.kernel.callback import check_callback, check_result
 from lkl_green.kernel.completion import Completion
 from lkl_green.kernel.task import (
     PF_EXITING,
@@ -148,7 +149,10 @@ class KThreads:
         assert fn is not None
         kthread.fn, kthread.args = None, ()
         # A call with * is one more C stack frame, to be saved at every switch.
-        return fn(*args) if args else fn()
+        result = fn(*args) if args else fn()
+        if result is not None:
+            check_result(fn, result)
+        return result
 
     # -- creating
 
@@ -163,7 +167,9 @@ class KThreads:
         Raises:
             OSError: ENOMEM or EAGAIN from fork, EINTR if the caller was killed while it waited.
             SchedulingWhileAtomic: the caller must not sleep; nothing was asked for.
+            TypeError: `fn` is not a plain function.
         """
+        check_callback(fn, "thread function")
         kernel = self._kernel
         if kernel.sched.current.preempt_count:
             kernel.sched.might_sleep()

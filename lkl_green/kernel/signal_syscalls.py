@@ -13,6 +13,7 @@ import errno
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from lkl_green.kernel import unistd
+from lkl_green.kernel.callback import not_plain
 from lkl_green.kernel.signum import (
     SA_KNOWN,
     SIG_BLOCK,
@@ -147,6 +148,8 @@ def _checked(act: SigAction) -> SigAction:
     """A copy for the kernel to keep. Raises OSError: EINVAL, EFAULT."""
     if not isinstance(act, SigAction) or not (act.handler in (SIG_DFL, SIG_IGN) or callable(act.handler)):
         raise OSError(errno.EFAULT, f"{act!r}: a handler is SIG_DFL, SIG_IGN or a function of (sys, sig)")
+    if (kind := not_plain(act.handler)) is not None:
+        raise OSError(errno.EFAULT, f"{act!r}: the handler is {kind}; use a plain function")
     if act.flags & ~SA_KNOWN:
         raise OSError(errno.EINVAL, f"sigaction flags {act.flags:#x}: only {SA_KNOWN:#x} are known")
     return SigAction(act.handler, act.flags, act.mask)

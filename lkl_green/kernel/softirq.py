@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from lkl_green.errors import KernelBug, NoCurrentKernel
 from lkl_green.kernel.binding import Bindable, kernel_for
+from lkl_green.kernel.callback import check_callback
 from lkl_green.kernel.task import HARDIRQ_MASK, SOFTIRQ_MASK, SOFTIRQ_OFFSET, TASK_IDLE, TASK_RUNNING
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ class Softirqs:
         self.counts = dict.fromkeys(range(len(SOFTIRQ_NAMES)), 0)
 
     def open_softirq(self, vec: int, action: Callable[[], None]) -> None:
-        """Install the action of a vector."""
+        """Install the action of a vector. Raises TypeError unless it is a plain function."""
+        check_callback(action, "softirq action")
         self._actions[vec] = action
 
     def raise_softirq(self, vec: int) -> None:
@@ -159,6 +161,7 @@ class Tasklet(Bindable):
     VALUES = ("_disabled",)
 
     def __init__(self, queue: TaskletQueue | None, func: Callable[[], object]) -> None:
+        check_callback(func, "tasklet")
         self._queue = queue if queue is not None else kernel_for(self).tasklets
         self._func = func
         self._disabled = 0

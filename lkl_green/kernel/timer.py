@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from lkl_green.errors import KernelBug
 from lkl_green.kernel.binding import Bindable, kernel_for
+from lkl_green.kernel.callback import check_callback
 from lkl_green.kernel.sched import NEVER
 from lkl_green.kernel.softirq import TIMER_SOFTIRQ
 from lkl_green.kernel.task import (
@@ -47,11 +48,15 @@ class Timer(Bindable):
         function: called as `function(timer)`.
         kernel: the kernel it belongs to; the current one if left out. Bound at first use if no kernel runs.
         name: shown in traces.
+
+    Raises:
+        TypeError: `function` is not a plain function.
     """
 
     __slots__ = ("_entry", "_timers", "_shut_down", "expires_ns", "function", "name")  # fmt: skip  # noqa: RUF023
 
     def __init__(self, function: Callable[[Timer], object], kernel: Kernel | None = None, name: str = "") -> None:
+        check_callback(function, "timer callback")
         self._timers = (kernel if kernel is not None else kernel_for(self)).timers
         self._entry: list[Any] | None = None
         self._shut_down = False
@@ -110,6 +115,20 @@ class Timer(Bindable):
     def __repr__(self) -> str:
         when = f"expires={self.expires_ns}" if self.pending else "inactive"
         return f"<Timer {self.name} {when}>"
+
+
+class _Timeout(Timer):
+    """The timer of one sleep. It is made by the kernel for each sleep, so nothing needs to be checked or found."""
+
+    __slots__ = ()
+
+    def __init__(self, function: Callable[[Timer], object], timers: Timers, name: str) -> None:
+        self._timers = timers
+        self._entry = None
+        self._shut_down = False
+        self.function = function
+        self.expires_ns = 0
+        self.name = name
 
 
 class Timers:
@@ -271,7 +290,7 @@ class Timers:
         def process_timeout(_timer: Timer) -> None:
             sched.try_to_wake_up(task)
 
-        timer = Timer(process_timeout, self._kernel, task.comm)
+        timer = _Timeout(process_timeout, self, task.comm)
         expires = self.now_ns() + timeout_ns
         self.arm(timer, expires)
         try:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from lkl_green.errors import KernelBug
 from lkl_green.kernel.binding import BindableWork
+from lkl_green.kernel.callback import check_callback
 from lkl_green.kernel.completion import Completion
 from lkl_green.kernel.timer import Timer
 
@@ -61,6 +62,7 @@ class Work(BindableWork):
     )
 
     def __init__(self, func: Callable[..., object], kernel: Kernel | None = None, name: str = "") -> None:
+        check_callback(func, "function of a work")
         super().__init__(kernel)
         self.func = func
         self.function: str = getattr(func, "__name__", type(func).__name__)

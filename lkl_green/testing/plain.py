@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
-
 from lkl_green.errors import NotATest
-
-_WHAT_IT_IS = (
-    (inspect.iscoroutinefunction, "a coroutine function"),
-    (inspect.isasyncgenfunction, "an asynchronous generator function"),
-    (inspect.isgeneratorfunction, "a generator function"),
-)
+from lkl_green.kernel.callback import not_plain
 
 
 def check_plain(test: object) -> None:
@@ -23,11 +16,10 @@ def check_plain(test: object) -> None:
             "schedule could be run again. Put @given above @schedules(...), or call explore() in the test: then the "
             "schedules of each example are explored"
         )
-    for function in (test, getattr(type(test), "__call__", None)):  # noqa: B004 - the class's, not whether there is one
-        for is_one, what in _WHAT_IT_IS:
-            if is_one(function):
-                raise NotATest(
-                    f"{getattr(test, '__qualname__', test)!s} is {what}: calling it would run nothing of it. A test "
-                    "whose schedules are explored is a plain function, run as a kernel thread; asynchronous code can "
-                    "be started inside it with asyncio.run(), with threads=True"
-                )
+    kind = not_plain(test)
+    if kind is not None:
+        raise NotATest(
+            f"{getattr(test, '__qualname__', test)!s} is {kind}: calling it would run nothing of it. A test whose "
+            "schedules are explored is a plain function, run as a kernel thread; asynchronous code can be started "
+            "inside it with asyncio.run(), with threads=True"
+        )
