@@ -23,6 +23,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from lkl_green.kernel.callback import check_callback
+from lkl_green.kernel.numbers import check_int
 from lkl_green.kernel.task import HARDIRQ_MASK, HARDIRQ_OFFSET, SOFTIRQ_MASK
 
 if TYPE_CHECKING:
@@ -32,17 +33,43 @@ if TYPE_CHECKING:
 
 NR_IRQS = 4096
 
+IRQF_SHARED = 0x80
+
+
+class IrqAction:
+    """One handler of an interrupt line (Linux: struct irqaction); the arguments of `request_irq()`."""
+
+    __slots__ = ("dev_id", "flags", "handler", "name")
+
+    def __init__(self, handler: Callable[[int], object], name: str, flags: int, dev_id: object) -> None:
+        self.handler = handler
+        self.name = name
+        self.flags = flags
+        self.dev_id = dev_id
+
+    @property
+    def has_dev_id(self) -> bool:
+        """Whether it was requested with a `dev_id`, and so is not found by its name."""
+        return self.dev_id is not self.name
+
+    def __repr__(self) -> str:
+        return f"{self.name!r} with dev_id {self.dev_id!r}" if self.has_dev_id else repr(self.name)
+
 
 class Irq:
     """One interrupt line: who reserved it, who handles it, how often it came."""
 
-    __slots__ = ("count", "expected", "handlers", "user")
+    __slots__ = ("actions", "count", "expected", "user")
 
     def __init__(self, user: str) -> None:
         self.user = user
-        self.handlers: dict[str, Callable[[int], object]] = {}
+        self.actions: tuple[IrqAction, ...] = ()
         self.count = 0
         self.expected = 0
+
+    def find(self, dev_id: object) -> IrqAction | None:
+        """The handler that was requested with this `dev_id`, or under this name without one."""
+        return next((action for action in self.actions if action.dev_id is dev_id or action.dev_id == dev_id), None)
 
 
 class InterruptController:
@@ -74,45 +101,97 @@ class InterruptController:
         raise OSError(errno.EBUSY, f"all {NR_IRQS - 1} interrupt numbers are taken")
 
     def put_irq(self, irq: int, user: str) -> None:
-        """Give a number back; for the wrong user a warning and no change (rule 64)."""
+        """Give a number back, with its handlers (rule 64).
+
+        For the wrong user it is a warning and no change, and so it is while there is a handler with a `dev_id`: only
+        the owner of that may remove it, which for the timer's interrupt is the kernel.
+        """
         line = self._irqs.get(irq)
         if line is None or line.user != user:
             owner = "nobody" if line is None else line.user
             self._kernel.printk.warn(f"lkl_put_irq: irq {irq} belongs to {owner}, not to {user}")
             return
+        if any(action.has_dev_id for action in line.actions):
+            self._kernel.printk.warn(f"lkl_put_irq: irq {irq} is handled by {list(line.actions)}; free_irq() first")
+            return
         del self._irqs[irq]
         self.raised.discard(irq)
 
-    def request_irq(self, irq: int, handler: Callable[[int], object], name: str) -> None:
+    def request_irq(
+        self, irq: int, handler: Callable[[int], object], name: str, flags: int = 0, dev_id: object = None
+    ) -> None:
         """Call `handler(irq)` for each delivery (Linux: request_irq()).
 
+        A line has one handler, or several that all agreed to share it. They are called in the order of their requests.
+
+        Args:
+            irq: the number.
+            handler: the function to call; it must not sleep.
+            name: shown in traces and messages.
+            flags: IRQF_SHARED to share the line; 0 not to.
+            dev_id: what `free_irq()` finds this handler by; the name if left out.
+
         Raises:
-            OSError: EINVAL for a number out of range, EBUSY if `name` handles it already.
-            TypeError: `handler` is not a plain function.
+            OSError: EINVAL for a number out of range or unknown flags; EBUSY if the line has a handler and not both
+                share it, or if a handler has this `dev_id` already.
+            TypeError: `irq` is not an integer, or `handler` is not a plain function.
         """
         self._check(irq)
         check_callback(handler, "interrupt handler")
+        if flags & ~IRQF_SHARED:
+            raise OSError(errno.EINVAL, f"flags={flags:#x}: use IRQF_SHARED, or 0")
         line = self._irqs.setdefault(irq, Irq(name))
-        if name in line.handlers:
-            raise OSError(errno.EBUSY, f"irq {irq} already has a handler named {name!r}")
-        line.handlers = {**line.handlers, name: handler}
+        action = IrqAction(handler, name, flags, name if dev_id is None else dev_id)
+        if line.actions:
+            self._check_shared(irq, line, action)
+        line.actions = (*line.actions, action)
 
-    def free_irq(self, irq: int, name: str) -> None:
-        """Remove the handler. Raises OSError(EINVAL) if there is none of that name."""
+    def _check_shared(self, irq: int, line: Irq, action: IrqAction) -> None:
+        """Raises OSError(EBUSY) unless the handlers of a line and a new one agree to share it."""
+        if line.find(action.dev_id) is not None:
+            raise OSError(errno.EBUSY, f"irq {irq} already has a handler {action!r}")
+        unshared = [other for other in (*line.actions, action) if not other.flags & IRQF_SHARED]
+        if unshared:
+            raise OSError(
+                errno.EBUSY,
+                f"irq {irq} has the handler {line.actions[0]!r}, and {unshared[0]!r} does not share it: take another "
+                "number, from lkl_get_free_irq(), or request it with IRQF_SHARED everywhere",
+            )
+
+    def free_irq(self, irq: int, dev_id: object = None) -> None:
+        """Remove a handler (Linux: free_irq()).
+
+        Args:
+            irq: the number.
+            dev_id: as given to `request_irq()`, or the name if none was. It may be left out if the line has one
+                handler, which was requested without a `dev_id`.
+
+        Raises:
+            OSError: EINVAL if there is no such handler. The kernel's own interrupts, such as the timer's, have a
+                `dev_id` that only the kernel knows.
+        """
+        self._check(irq)
         line = self._irqs.get(irq)
-        if line is None or name not in line.handlers:
-            raise OSError(errno.EINVAL, f"irq {irq} has no handler named {name!r}")
-        line.handlers = {other: handler for other, handler in line.handlers.items() if other != name}
+        actions = () if line is None else line.actions
+        if dev_id is None and len(actions) == 1 and not actions[0].has_dev_id:
+            dev_id = actions[0].dev_id
+        action = None if line is None else line.find(dev_id)
+        if line is None or action is None:
+            which = "no dev_id was given" if dev_id is None else f"none of them has the dev_id {dev_id!r}"
+            raise OSError(errno.EINVAL, f"irq {irq} has the handlers {list(actions)}, and {which}")
+        line.actions = tuple(other for other in actions if other is not action)
         line.expected = 0
 
     def _check(self, irq: int) -> None:
+        """Raises TypeError for what is not an integer, OSError(EINVAL) for a number out of range."""
+        check_int(irq, "irq")
         if not 0 < irq < NR_IRQS:
             raise OSError(errno.EINVAL, f"irq {irq} is not in 1..{NR_IRQS - 1}")
 
     @property
     def has_sources(self) -> bool:
         """Whether an interrupt from outside can come at all: a handler other than the kernel's timer exists."""
-        return any(line.handlers for irq, line in self._irqs.items() if irq != self._kernel.timers.irq)
+        return any(line.actions for irq, line in self._irqs.items() if irq != self._kernel.timers.irq)
 
     # -- raising
 
@@ -121,7 +200,12 @@ class InterruptController:
 
         Returns:
             0, -EINVAL for a number out of range (rule 65), or -ESHUTDOWN if the kernel has halted.
+
+        Raises:
+            TypeError: `irq` is not an integer.
         """
+        if type(irq) is not int:
+            check_int(irq, "irq")
         if not 0 < irq < NR_IRQS:
             return -errno.EINVAL
         kernel = self._kernel
@@ -151,9 +235,16 @@ class InterruptController:
         """Say that a host thread was given work that will end in one trigger of `irq`.
 
         Under a virtual clock idle waits for it; and a task that waits for it is not deadlocked.
+
+        Raises:
+            OSError: EINVAL for a number out of range, or that is not in use.
+            TypeError: `irq` is not an integer.
         """
         self._check(irq)
-        self._irqs[irq].expected += 1
+        line = self._irqs.get(irq)
+        if line is None:
+            raise OSError(errno.EINVAL, f"irq {irq} is not in use: get it with lkl_get_free_irq(), or request_irq()")
+        line.expected += 1
 
     @property
     def expected(self) -> int:
@@ -202,20 +293,20 @@ class InterruptController:
 
     def _handle(self, irq: int) -> None:
         line = self._irqs.get(irq)
-        if line is None or not line.handlers:
+        if line is None or not line.actions:
             self.nr_lost += 1
             return
         line.count += 1
         self.nr_irqs += 1
         trace = self._kernel.sched.trace
-        # A handler may free itself or another one, which replaces the dict.
-        for name, handler in line.handlers.items():
+        # A handler may free itself or another one, which replaces the tuple.
+        for action in line.actions:
             if trace is not None:
-                trace.emit("irq_handler_entry", irq, name)
+                trace.emit("irq_handler_entry", irq, action.name)
             try:
-                handler(irq)
+                action.handler(irq)
             except BaseException as error:
-                self._kernel.faults.oops_in_interrupt(error, f"interrupt handler {name!r} of irq {irq}")
+                self._kernel.faults.oops_in_interrupt(error, f"interrupt handler {action.name!r} of irq {irq}")
             if trace is not None:
                 trace.emit("irq_handler_exit", irq, "handled")
 

@@ -61,7 +61,7 @@ class Readiness:
             except OSError:
                 poller.unregister(fd)
                 raise
-            self._irq.request_irq(line, self._interrupt, LINE)
+            self._irq.request_irq(line, self._interrupt, LINE, dev_id=self)
             self._line = line
         return poller
 
@@ -74,7 +74,7 @@ class Readiness:
         poller.unregister(fd)
         if not poller.watched and self._line:
             line, self._line = self._line, 0
-            self._irq.free_irq(line, LINE)
+            self._irq.free_irq(line, self)
             self._irq.put_irq(line, LINE)
 
     def expect(self, fd: int) -> None:

@@ -145,7 +145,7 @@ class Timers:
         self.tie_break: Callable[[int], int] | None = None
         self.running: Timer | None = None
         self.irq = kernel.irq.get_free_irq("timer")
-        kernel.irq.request_irq(self.irq, self._interrupt, "timer")
+        kernel.irq.request_irq(self.irq, self._interrupt, "timer", dev_id=self)
         kernel.softirq.open_softirq(TIMER_SOFTIRQ, self._run_timers)
 
     def now_ns(self) -> int:

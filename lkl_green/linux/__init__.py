@@ -29,6 +29,7 @@ from lkl_green.fs.kfifo import KFifo
 from lkl_green.kernel.completion import Completion
 from lkl_green.kernel.current import current_kernel
 from lkl_green.kernel.fork import CLONE_PARENT, CLONE_VFORK, do_exit
+from lkl_green.kernel.irq import IRQF_SHARED
 from lkl_green.kernel.kthread_work import KthreadDelayedWork, KthreadWork
 from lkl_green.kernel.kthread_worker import KthreadWorker
 from lkl_green.kernel.locking import Mutex, Semaphore, SpinLock
@@ -203,6 +204,7 @@ __all__ = [
     "EPOLL_CTL_ADD",
     "EPOLL_CTL_DEL",
     "EPOLL_CTL_MOD",
+    "IRQF_SHARED",
     "KERN_ALERT",
     "KERN_CRIT",
     "KERN_DEBUG",

@@ -12,14 +12,31 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def request_irq(irq: int, handler: Callable[[int], object], name: str) -> None:
-    """Handle an interrupt. Raises OSError: EINVAL, EBUSY."""
-    current_kernel().irq.request_irq(irq, handler, name)
+def request_irq(
+    irq: int, handler: Callable[[int], object], name: str, flags: int = 0, dev_id: object = None
+) -> None:
+    """Call `handler(irq)` for each interrupt with this number.
+
+    Args:
+        irq: the number, from `lkl_get_free_irq()`.
+        handler: the function to call; it must not sleep.
+        name: shown in traces and messages.
+        flags: IRQF_SHARED if the line may have other handlers that say the same; else it has one.
+        dev_id: what `free_irq()` finds this handler by; the name if left out.
+
+    Raises:
+        OSError: EBUSY if the line has a handler and not both share it; EINVAL for a number out of range.
+        TypeError: `irq` is not an integer, or `handler` is not a plain function.
+    """
+    current_kernel().irq.request_irq(irq, handler, name, flags, dev_id)
 
 
-def free_irq(irq: int, name: str) -> None:
-    """Stop handling it. Raises OSError(EINVAL)."""
-    current_kernel().irq.free_irq(irq, name)
+def free_irq(irq: int, dev_id: object = None) -> None:
+    """Remove a handler: the one with this `dev_id`, or this name if it was requested without.
+
+    Both may be left out for the only handler of a line. Raises OSError(EINVAL) if there is no such handler.
+    """
+    current_kernel().irq.free_irq(irq, dev_id)
 
 
 def irq_expect(irq: int) -> None:

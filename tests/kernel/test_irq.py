@@ -13,6 +13,7 @@ from lkl_green.errors import SchedulingWhileAtomic
 from lkl_green.kernel.irq import NR_IRQS
 from lkl_green.kernel.syscall import NR_getpid
 from lkl_green.linux import (
+    IRQF_SHARED,
     SCHED_FIFO,
     TASK_INTERRUPTIBLE,
     Completion,
@@ -504,8 +505,9 @@ def test_rule_74_nothing_is_delivered_on_the_way_out_while_disabled(boot, log):
 
 def test_a_shared_line_calls_all_its_handlers_in_order_of_request(run, log):
     def init():
-        irq = my_line(lambda irq: log.append("a"), "a")
-        request_irq(irq, lambda irq: log.append("b"), "b")
+        irq = current_kernel().lkl_get_free_irq("shared")
+        request_irq(irq, lambda irq: log.append("a"), "a", IRQF_SHARED)
+        request_irq(irq, lambda irq: log.append("b"), "b", IRQF_SHARED)
         trigger(irq)
         cond_resched()
         free_irq(irq, "a")
@@ -527,6 +529,94 @@ def test_the_same_name_twice_is_ebusy_and_freeing_twice_einval(run, log):
         return busy.value.errno, gone.value.errno
 
     assert run(init) == (errno.EBUSY, errno.EINVAL)
+
+
+@pytest.mark.parametrize(("first", "second"), [(0, 0), (IRQF_SHARED, 0), (0, IRQF_SHARED)])
+def test_a_line_that_not_both_handlers_share_is_ebusy(run, log, first, second):
+    def init():
+        irq = current_kernel().lkl_get_free_irq("taken")
+        request_irq(irq, lambda irq: log.append("a"), "a", first)
+        with pytest.raises(OSError, match="does not share it") as caught:
+            request_irq(irq, lambda irq: log.append("b"), "b", second)
+        trigger(irq)
+        cond_resched()
+        return caught.value.errno
+
+    assert run(init) == errno.EBUSY
+    assert log == ["a"]
+
+
+def test_handlers_of_one_name_are_told_apart_by_their_dev_id(run, log):
+    def init():
+        disks = [object(), object()]
+        irq = current_kernel().lkl_get_free_irq("disks")
+        for number, disk in enumerate(disks):
+            request_irq(irq, lambda irq, number=number: log.append(number), "disk", IRQF_SHARED, disk)
+        with pytest.raises(OSError, match="already has a handler 'disk'"):
+            request_irq(irq, log.append, "disk", IRQF_SHARED, disks[1])
+        with pytest.raises(OSError, match="no dev_id was given"):
+            free_irq(irq)
+        free_irq(irq, disks[0])
+        trigger(irq)
+        cond_resched()
+
+    run(init)
+    assert log == [1]
+
+
+def test_the_only_handler_of_a_line_is_freed_without_naming_it(run, log):
+    def init():
+        irq = my_line(log.append)
+        free_irq(irq)
+        request_irq(irq, lambda irq: log.append("next"), "next")
+        trigger(irq)
+        cond_resched()
+
+    run(init)
+    assert log == ["next"]
+
+
+@pytest.mark.parametrize("dev_id", [None, "timer"])
+def test_the_kernels_own_timer_interrupt_cannot_be_freed(run, dev_id):
+    def init():
+        kernel = current_kernel()
+        with pytest.raises(OSError, match="has the handlers .'timer' with dev_id") as caught:
+            free_irq(kernel.timers.irq, dev_id)
+        with pytest.raises(OSError, match="does not share it"):
+            request_irq(kernel.timers.irq, print, "timer", IRQF_SHARED)
+        kernel.lkl_put_irq(kernel.timers.irq, "timer")
+        msleep(1)
+        return caught.value.errno, "free_irq() first" in kernel.printk.text()
+
+    assert run(init) == (errno.EINVAL, True)
+
+
+@pytest.mark.parametrize("irq", [1.5, 2.0, "2", None, True, float("nan")])
+def test_a_number_that_is_not_an_integer_is_a_type_error_and_changes_nothing(kernel, irq):
+    lines = dict(kernel.irq.statistics())
+    calls = (
+        lambda: kernel.lkl_trigger_irq(irq),
+        lambda: kernel.irq.request_irq(irq, print, "dev"),
+        lambda: kernel.irq.free_irq(irq, "dev"),
+        lambda: kernel.irq.irq_expect(irq),
+    )
+    for call in calls:
+        with pytest.raises(TypeError, match="irq=.* must be an integer"):
+            call()
+    assert kernel.irq.statistics() == lines
+    assert kernel.lkl_run().reason is RunReason.IDLE
+
+
+def test_expecting_what_is_not_in_use_is_einval(kernel):
+    with pytest.raises(OSError, match="is not in use") as caught:
+        kernel.irq.irq_expect(77)
+    assert caught.value.errno == errno.EINVAL
+
+
+def test_unknown_flags_are_einval(kernel):
+    with pytest.raises(OSError, match="use IRQF_SHARED") as caught:
+        kernel.irq.request_irq(5, print, "dev", flags=1)
+    assert caught.value.errno == errno.EINVAL
 
 
 def test_a_handler_may_free_itself_and_add_another(run, log):
@@ -563,8 +653,9 @@ def test_with_oops_kill_the_interrupted_task_and_the_other_handlers_go_on(run, l
             log.append("fails")
             raise ZeroDivisionError
 
-        first = my_line(fails, "fails")
-        request_irq(first, lambda irq: log.append("same line"), "other")
+        first = current_kernel().lkl_get_free_irq("shared")
+        request_irq(first, fails, "fails", IRQF_SHARED)
+        request_irq(first, lambda irq: log.append("same line"), "other", IRQF_SHARED)
         second = my_line(lambda irq: log.append("next line"), "next")
         flags = local_irq_save()
         trigger(first)
