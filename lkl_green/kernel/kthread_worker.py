@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from lkl_green.errors import KernelBug
 from lkl_green.kernel.completion import Completion
 from lkl_green.kernel.kthread_work import KthreadDelayedWork, KthreadWork
+from lkl_green.kernel.numbers import check_int
 from lkl_green.kernel.task import TASK_IDLE, TASK_RUNNING
 
 if TYPE_CHECKING:
@@ -54,7 +55,11 @@ class KthreadWorker:
         return True
 
     def queue_delayed_work(self, dwork: KthreadDelayedWork, delay_ns: int) -> bool:
-        """Queue it when `delay_ns` have passed, at once for 0; False if it is pending or being cancelled (rule 109)."""
+        """Queue it when `delay_ns` have passed, at once for 0; False if it is pending or being cancelled (rule 109).
+
+        Raises TypeError if `delay_ns` is not an integer.
+        """
+        check_int(delay_ns, "delay_ns")
         if not self._may_queue(dwork):
             return False
         self._start(dwork, delay_ns)
@@ -64,8 +69,9 @@ class KthreadWorker:
         """Queue it in `delay_ns` from now, pending or not; whether it was pending.
 
         While it is being cancelled it is not pending and is not queued: the other one wins (rule 109). Linux since 5.14
-        says True then, for callers who count references.
+        says True then, for callers who count references. Raises TypeError if `delay_ns` is not an integer.
         """
+        check_int(delay_ns, "delay_ns")
         sched = self._sched
         if sched.listener is not None:
             sched.listener("kthread_mod_delayed_work", dwork)

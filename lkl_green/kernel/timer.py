@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from lkl_green.errors import KernelBug
 from lkl_green.kernel.binding import Bindable, kernel_for
 from lkl_green.kernel.callback import check_callback
+from lkl_green.kernel.numbers import check_int
 from lkl_green.kernel.sched import NEVER
 from lkl_green.kernel.softirq import TIMER_SOFTIRQ
 from lkl_green.kernel.task import (
@@ -79,21 +80,35 @@ class Timer(Bindable):
         return self._entry is not None
 
     def add_timer(self, expires_ns: int) -> None:
-        """Arm for a time on the kernel's clock; not after `shutdown()`. Raises KernelBug if it is armed already."""
+        """Arm for a time on the kernel's clock; not after `shutdown()`.
+
+        Raises:
+            KernelBug: it is armed already.
+            TypeError: the time is not an integer.
+        """
+        if type(expires_ns) is not int:
+            check_int(expires_ns, "expires_ns")
         if self._entry is not None:
             raise KernelBug(f"BUG: add_timer() on pending {self!r}; use mod_timer() to move it")
         if not self._shut_down:
             self._timers.arm(self, expires_ns)
 
     def mod_timer(self, expires_ns: int) -> bool:
-        """Arm, or move; whether it was armed. After `shutdown()` nothing happens."""
+        """Arm, or move; whether it was armed. After `shutdown()` nothing happens.
+
+        Raises TypeError, and changes nothing, if the time is not an integer.
+        """
+        if type(expires_ns) is not int:
+            check_int(expires_ns, "expires_ns")
         was_pending = self._timers.disarm(self)
         if not self._shut_down:
             self._timers.arm(self, expires_ns)
         return was_pending
 
     def mod_timer_in(self, delta_ns: int) -> bool:
-        """`mod_timer` for `delta_ns` from now."""
+        """`mod_timer` for `delta_ns` from now. Raises TypeError if it is not an integer."""
+        if type(delta_ns) is not int:
+            check_int(delta_ns, "delta_ns")
         return self.mod_timer(self._timers.now_ns() + max(delta_ns, 0))
 
     def del_timer(self) -> bool:
@@ -275,10 +290,15 @@ class Timers:
     def schedule_timeout(self, timeout_ns: int) -> int:
         """Sleep in the state the caller has set, for at most `timeout_ns`; what is left of it, 0 if it passed.
 
-        MAX_SCHEDULE_TIMEOUT sets no timer. A negative value prints an error and returns 0 (rule 118).
+        MAX_SCHEDULE_TIMEOUT sets no timer. A negative value prints an error and returns 0 (rule 118). Raises TypeError,
+        and leaves the caller running, if it is not an integer.
         """
         sched = self._kernel.sched
         task = sched.current
+        if type(timeout_ns) is not int:
+            state, task.state = task.state, TASK_RUNNING
+            check_int(timeout_ns, "timeout_ns")
+            task.state = state
         if timeout_ns >= MAX_SCHEDULE_TIMEOUT:
             sched.schedule()
             return MAX_SCHEDULE_TIMEOUT

@@ -19,6 +19,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from lkl_green.errors import KernelBug
+from lkl_green.kernel.numbers import check_int
 from lkl_green.kernel.wait import WaitQueueHead
 from lkl_green.kernel.workerpool import WorkerPool
 
@@ -86,7 +87,11 @@ class Workqueue:
             self._inactive[work] = None
 
     def queue_delayed_work(self, dwork: DelayedWork, delay_ns: int) -> bool:
-        """Queue it when `delay_ns` have passed, at once for 0; False if it is pending already or being cancelled."""
+        """Queue it when `delay_ns` have passed, at once for 0; False if it is pending already or being cancelled.
+
+        Raises TypeError if `delay_ns` is not an integer.
+        """
+        check_int(delay_ns, "delay_ns")
         sched = self._sched
         if sched.listener is not None:
             sched.listener("queue_delayed_work", dwork)
@@ -98,8 +103,10 @@ class Workqueue:
     def mod_delayed_work(self, dwork: DelayedWork, delay_ns: int) -> bool:
         """Queue it in `delay_ns` from now, pending or not; whether it was pending.
 
-        While it is being cancelled it is not pending and is not queued: the other one wins (rule 109).
+        While it is being cancelled it is not pending and is not queued: the other one wins (rule 109). Raises TypeError
+        if `delay_ns` is not an integer.
         """
+        check_int(delay_ns, "delay_ns")
         sched = self._sched
         if sched.listener is not None:
             sched.listener("mod_delayed_work", dwork)

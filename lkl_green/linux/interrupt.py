@@ -12,9 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def request_irq(
-    irq: int, handler: Callable[[int], object], name: str, flags: int = 0, dev_id: object = None
-) -> None:
+def request_irq(irq: int, handler: Callable[[int], object], name: str, flags: int = 0, dev_id: object = None) -> None:
     """Call `handler(irq)` for each interrupt with this number.
 
     Args:

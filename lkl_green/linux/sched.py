@@ -84,11 +84,23 @@ def wake_up_process(task: Task) -> bool:
 
 
 def sched_setscheduler(task: Task, policy: int, rt_priority: int = 0) -> None:
-    """Set policy and real-time priority (1 to 99 for SCHED_FIFO and SCHED_RR). Raises ValueError for others."""
+    """Set policy and real-time priority.
+
+    Args:
+        task: whose.
+        policy: SCHED_NORMAL, SCHED_FIFO or SCHED_RR.
+        rt_priority: an integer from 1 to 99 for SCHED_FIFO and SCHED_RR; the highest is the most important.
+
+    Raises:
+        ValueError: for another policy or priority.
+    """
     if policy == SCHED_NORMAL:
         prio = DEFAULT_PRIO
-    elif policy in (SCHED_FIFO, SCHED_RR) and 0 < rt_priority < MAX_RT_PRIO:
-        prio = MAX_RT_PRIO - 1 - rt_priority
+    elif policy in (SCHED_FIFO, SCHED_RR) and rt_priority in range(1, MAX_RT_PRIO):
+        prio = MAX_RT_PRIO - 1 - int(rt_priority)
     else:
-        raise ValueError(f"policy {policy} with rt_priority {rt_priority}: real-time priorities are 1 to 99")
+        raise ValueError(
+            f"policy {policy!r} with rt_priority {rt_priority!r}: the policies are SCHED_NORMAL, SCHED_FIFO and "
+            "SCHED_RR; real-time priorities are 1 to 99, and integers"
+        )
     current_kernel().sched.sched_setscheduler(task, policy, prio)

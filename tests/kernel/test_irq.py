@@ -580,7 +580,7 @@ def test_the_only_handler_of_a_line_is_freed_without_naming_it(run, log):
 def test_the_kernels_own_timer_interrupt_cannot_be_freed(run, dev_id):
     def init():
         kernel = current_kernel()
-        with pytest.raises(OSError, match="has the handlers .'timer' with dev_id") as caught:
+        with pytest.raises(OSError, match=r"has the handlers .'timer' with dev_id") as caught:
             free_irq(kernel.timers.irq, dev_id)
         with pytest.raises(OSError, match="does not share it"):
             request_irq(kernel.timers.irq, print, "timer", IRQF_SHARED)
@@ -601,7 +601,7 @@ def test_a_number_that_is_not_an_integer_is_a_type_error_and_changes_nothing(ker
         lambda: kernel.irq.irq_expect(irq),
     )
     for call in calls:
-        with pytest.raises(TypeError, match="irq=.* must be an integer"):
+        with pytest.raises(TypeError, match=r"irq=.* must be an integer"):
             call()
     assert kernel.irq.statistics() == lines
     assert kernel.lkl_run().reason is RunReason.IDLE

@@ -810,7 +810,18 @@ def test_lowering_a_queued_task_puts_it_behind(run, log):
     assert log == ["middle", "was high"]
 
 
-@pytest.mark.parametrize(("policy", "prio"), [(SCHED_FIFO, 0), (SCHED_FIFO, 100), (SCHED_RR, -1), (7, 1)])
+@pytest.mark.parametrize(
+    ("policy", "prio"),
+    [
+        (SCHED_FIFO, 0),
+        (SCHED_FIFO, 100),
+        (SCHED_RR, -1),
+        (7, 1),
+        (SCHED_FIFO, 2.5),
+        (SCHED_RR, "5"),
+        (SCHED_FIFO, None),
+    ],
+)
 def test_wrong_priorities_are_refused(run, policy, prio):
     def init():
         with pytest.raises(ValueError, match="real-time priorities are 1 to 99"):
