@@ -55,6 +55,7 @@ from lkl_green.linux import (
     panic,
     pipe,
     preempt_disable,
+    preempt_enable,
     printk,
     request_irq,
     schedule,
@@ -221,6 +222,37 @@ def test_sleeping_with_bottom_halves_or_preemption_disabled(run, log):
 
     assert run(init) == "alive"
     assert [type(error) for error in log] == [SchedulingWhileAtomic] * 2
+
+
+@pytest.mark.parametrize(
+    ("enable", "disable"), [(preempt_enable, "preempt_disable"), (local_bh_enable, "local_bh_disable")]
+)
+def test_enabling_what_is_not_disabled_is_a_bug_there_and_not_at_the_next_sleep(run, log, enable, disable):
+    def init():
+        log.append(fails(enable))
+        msleep(1)
+        with SpinLock(name="the lock"):
+            log.append(fails(local_bh_enable))
+        local_bh_disable()
+        log.append(fails(preempt_enable))
+        local_bh_enable()
+        msleep(1)
+        return "alive"
+
+    assert run(init) == "alive"
+    assert [type(error) for error in log] == [KernelBug] * 3
+    assert f"{enable.__name__}() without a {disable}() before it in init-1: preempt_count underflow" in str(log[0])
+
+
+@pytest.mark.parametrize("enable", [preempt_enable, local_bh_enable])
+def test_enabling_in_an_interrupt_handler_what_is_not_disabled_there(run, log, enable):
+    def init():
+        in_handler(lambda: log.append(fails(enable)), "interrupt handler")
+        msleep(1)
+        return "alive"
+
+    assert run(init) == "alive"
+    assert [type(error) for error in log] == [KernelBug]
 
 
 def test_sleeping_in_the_application(boot, log):

@@ -37,6 +37,8 @@ from lkl_green.kernel.binding import of_another_kernel
 from lkl_green.kernel.task import (
     HARDIRQ_MASK,
     MAX_RT_PRIO,
+    PREEMPT_MASK,
+    PREEMPT_OFFSET,
     SOFTIRQ_MASK,
     TASK_DEAD,
     TASK_INTERRUPTIBLE,
@@ -568,11 +570,15 @@ class Scheduler:
     # -- preemption
 
     def preempt_enable(self) -> None:
-        """Undo one `preempt_disable()`; the last one lets a more important task run."""
+        """Undo one `preempt_disable()`; the last one lets a more important task run. Raises KernelBug without one."""
         current = self.current
         count = current.preempt_count = current.preempt_count - 1
-        if not count and current.need_resched and not current.irqs_disabled:
-            self.preempt_schedule()
+        if not count:  # as most often; the look for a mistake costs nothing here
+            if current.need_resched and not current.irqs_disabled:
+                self.preempt_schedule()
+        elif count & PREEMPT_MASK == PREEMPT_MASK:  # counted down from 0, and borrowed from the fields above
+            current.preempt_count = count + PREEMPT_OFFSET
+            raise preempt_count_underflow(current, "preempt_enable()", "preempt_disable()")
 
     def preempt_check(self) -> None:
         """Where an interrupt or a bottom half ends: let a more important task run."""
@@ -588,6 +594,14 @@ class Scheduler:
         """Make the current task give up the CPU to the application at its next scheduling point."""
         self.leave = True
         self.checkpoint = 0
+
+
+def preempt_count_underflow(task: Task, enable: str, disable: str) -> KernelBug:
+    """The error for enabling what is not disabled (Linux: DEBUG_PREEMPT)."""
+    return KernelBug(
+        f"BUG: {enable} without a {disable} before it in {task.comm}-{task.pid}: preempt_count underflow; call them in "
+        "pairs, each in the task that called the other"
+    )
 
 
 def signal_ends_sleep(task: Task) -> bool:

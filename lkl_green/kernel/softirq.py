@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from lkl_green.errors import KernelBug, NoCurrentKernel
 from lkl_green.kernel.binding import Bindable, kernel_for
 from lkl_green.kernel.callback import check_callback
+from lkl_green.kernel.sched import preempt_count_underflow
 from lkl_green.kernel.task import HARDIRQ_MASK, SOFTIRQ_MASK, SOFTIRQ_OFFSET, TASK_IDLE, TASK_RUNNING
 
 if TYPE_CHECKING:
@@ -72,14 +73,17 @@ class Softirqs:
         self._kernel.sched.current.preempt_count += SOFTIRQ_OFFSET
 
     def local_bh_enable(self) -> None:
-        """Undo one `local_bh_disable`; the last one runs what was raised meanwhile."""
+        """Undo one `local_bh_disable`; the last one runs what was raised meanwhile. Raises KernelBug without one."""
         kernel = self._kernel
         task = kernel.sched.current
-        task.preempt_count -= SOFTIRQ_OFFSET
-        if not task.preempt_count & (HARDIRQ_MASK | SOFTIRQ_MASK):
+        count = task.preempt_count = task.preempt_count - SOFTIRQ_OFFSET
+        if not count & (HARDIRQ_MASK | SOFTIRQ_MASK):
             if self.pending:
                 self.do_softirq()
             kernel.sched.preempt_check()
+        elif count & SOFTIRQ_MASK == SOFTIRQ_MASK:  # counted down from 0
+            task.preempt_count = count + SOFTIRQ_OFFSET
+            raise preempt_count_underflow(task, "local_bh_enable()", "local_bh_disable()")
 
     def do_softirq(self) -> None:
         """Run what was raised: the last interrupt returns, or bottom halves are enabled again."""

@@ -73,7 +73,7 @@ def local_bh_disable() -> None:
 
 
 def local_bh_enable() -> None:
-    """Let them run again."""
+    """Let them run again. Raises KernelBug if they were not disabled here."""
     current_kernel().softirq.local_bh_enable()
 
 

@@ -74,7 +74,7 @@ def preempt_disable() -> None:
 
 
 def preempt_enable() -> None:
-    """Undo one `preempt_disable()`."""
+    """Undo one `preempt_disable()`. Raises KernelBug if there is none."""
     current_kernel().sched.preempt_enable()
 
 
