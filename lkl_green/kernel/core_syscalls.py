@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from lkl_green.errors import TaskExit
 from lkl_green.kernel import unistd
 from lkl_green.kernel.fork import CSIGNAL
-from lkl_green.kernel.signum import check_signal, wait_status
+from lkl_green.kernel.signum import check_signal, exit_byte, wait_status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -96,11 +96,11 @@ class CoreSyscalls:
 
     def sys_exit(self, code: int) -> NoReturn:
         """End the task."""
-        raise TaskExit(code)
+        raise TaskExit(exit_byte(code))
 
     def sys_exit_group(self, code: int) -> NoReturn:
         """End all threads of the process."""
-        raise TaskExit(self._kernel.signals.do_group_exit(self._sched.current, code))
+        raise TaskExit(self._kernel.signals.do_group_exit(self._sched.current, exit_byte(code)))
 
     def sys_wait4(self, pid: int, status: list[Any], options: int) -> int:
         """Collect a child; Linux's status word goes to `status[0]`. ECHILD, EINTR."""

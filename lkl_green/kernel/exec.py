@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from lkl_green.errors import ExecImage, KernelBug
 from lkl_green.kernel.callback import check_callback
 from lkl_green.kernel.entry import exit_to_user_mode
+from lkl_green.kernel.signum import exit_byte
 from lkl_green.kernel.task import PF_KTHREAD, Task
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ class Exec:
             assert regs is not None
             assert regs.pc is not None
             try:
-                code = int(regs.pc(sys, *regs.args) or 0)
+                code = exit_byte(int(regs.pc(sys, *regs.args) or 0))
             except ExecImage:
                 continue
             except Exception as error:

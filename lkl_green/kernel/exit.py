@@ -238,8 +238,13 @@ class Exits:
             task.kthread.thread_exits(task, -errno.EINTR)
         if task.files is not None:
             self._kernel.fs.exit_files(task)
+        if task.vfork_done is not None:
+            self._kernel.exec.mm_release(task)
+        parent = task.parent
         self.release_task(task)
         self._kernel.arch.release_thread(task)
+        if parent is not None and not self._kernel.halting:
+            self._wake_up_parent(parent)  # there may be no child left to wait for
 
     # -- waiting for children
 

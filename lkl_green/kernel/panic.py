@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from lkl_green.errors import KernelPanic, SoftLockup, TaskKilled, TaskUnwind
 from lkl_green.kernel.printk import KERN_EMERG, KERN_ERR
-from lkl_green.kernel.signum import SIGABRT, SIGKILL, TermSignal
+from lkl_green.kernel.signum import SIGABRT, SIGKILL, SIGSEGV, TermSignal
+from lkl_green.kernel.task import PF_KTHREAD
 
 if TYPE_CHECKING:
     from lkl_green.kernel.kernel import Kernel
@@ -45,7 +46,7 @@ class Faults:
         elif not isinstance(error, TaskUnwind):
             # KeyboardInterrupt, SystemExit and their like are meant for the application.
             self._kernel.loop.interrupted(error)
-        return -errno.EFAULT
+        return -errno.EFAULT if task.flags & PF_KTHREAD else TermSignal(SIGSEGV)
 
     def user_fault(self, task: Task, error: Exception) -> int:
         """An exception left a user program: the process dies of it, and nothing else; its exit code, SIGABRT."""

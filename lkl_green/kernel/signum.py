@@ -115,6 +115,11 @@ class TermSignal(int):
         return f"TermSignal({int(self)})"
 
 
+def exit_byte(code: int) -> int:
+    """The low byte of a process's exit code, which is what everybody who waits for it sees (Linux: sys_exit())."""
+    return code & 0xFF
+
+
 def wait_status(code: Any) -> Any:
     """The status word of an exit code: the code in the second byte, or the signal in the low seven bits.
 

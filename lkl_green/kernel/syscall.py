@@ -212,7 +212,7 @@ class UserSys(Sys, SignalCalls):
         raise AssertionError("execve returned")
 
     def wait4(self, pid: int = -1, options: int = 0) -> tuple[int, Any]:
-        """Wait for a child; (pid, exit code), a TermSignal if a signal ended it. Of an exit code the low byte arrives.
+        """Wait for a child; (pid, exit code), a TermSignal if a signal ended it. An exit code is 0 to 255.
 
         Raises ChildProcessError without children, InterruptedError if a signal comes first.
         """

@@ -25,7 +25,8 @@ def kernel_execve(path: str, argv: Sequence[str] = (), envp: Mapping[str, str] |
 def kernel_wait4(pid: int = -1, options: int = 0) -> tuple[int, Any]:
     """Wait for a child forked with SIGCHLD; (pid, exit code), a TermSignal if a signal ended it.
 
-    Raises ChildProcessError without one.
+    The exit code of a process is 0 to 255; that of a kernel thread is what it gave to `do_exit()`. Raises
+    ChildProcessError without a child.
     """
     return current_kernel().exits.wait4(pid, options)
 
@@ -33,5 +34,13 @@ def kernel_wait4(pid: int = -1, options: int = 0) -> tuple[int, Any]:
 def call_usermodehelper(
     path: str, argv: Sequence[str] = (), envp: Mapping[str, str] | None = None, wait: int = UMH_WAIT_EXEC
 ) -> int:
-    """Run a user program as a child of the kernel; its exit code with UMH_WAIT_PROC, else 0. Raises OSError."""
+    """Run a user program as a child of the kernel.
+
+    Returns:
+        0, or with UMH_WAIT_PROC the program's exit code, 0 to 255; a TermSignal if a signal ended it.
+
+    Raises:
+        OSError: ENOENT without such a program, EINVAL for another `wait`, ECHILD if the thread ended before it became
+            the program, or what fork failed with.
+    """
     return _umh.call_usermodehelper(current_kernel(), path, argv, envp, wait)

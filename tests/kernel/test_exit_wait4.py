@@ -15,9 +15,12 @@ from lkl_green.linux import (
     CLONE_PARENT,
     SIGCHLD,
     SIGKILL,
+    UMH_WAIT_PROC,
     Completion,
     Mutex,
+    TermSignal,
     allow_signal,
+    call_usermodehelper,
     current,
     current_kernel,
     do_exit,
@@ -81,13 +84,34 @@ def test_how_a_user_program_ends_is_its_exit_code(run, end, code):
     assert run(lambda: run_program(end)) == code
 
 
-def test_a_process_sees_the_low_byte_of_its_childs_exit_code_and_the_kernel_all_of_it(run, log):
+WAYS_TO_EXIT = {
+    "return": lambda sys, code: code,
+    "exit": lambda sys, code: sys.exit(code),
+    "exit_thread": lambda sys, code: sys.exit_thread(code),
+}
+
+
+@pytest.mark.parametrize("leave", WAYS_TO_EXIT.values(), ids=WAYS_TO_EXIT)
+def test_of_the_exit_code_of_a_process_everybody_sees_the_low_byte(run, log, leave):
     def main(sys):
-        log.append([sys.wait4(sys.clone(lambda sys, code=code: code))[1] for code in (0, 255, 256, -1)])
+        log.append([sys.wait4(sys.clone(leave, code))[1] for code in (0, 255, 256, 300, -1)])
+        leave(sys, 300)
         return 300
 
-    assert run(lambda: run_program(main)) == 300
-    assert log == [[0, 255, 0, 255]]
+    def init():
+        by_kernel_wait4 = run_program(main)
+        current_kernel().register_program("/bin/helper", lambda sys, argv, envp: main(sys))
+        return by_kernel_wait4, call_usermodehelper("/bin/helper", wait=UMH_WAIT_PROC)
+
+    assert run(init) == (44, 44)
+    assert log == [[0, 255, 0, 44, 255]] * 2
+
+
+def test_the_exit_code_of_a_kernel_thread_is_what_it_said(run):
+    def init():
+        return [kernel_wait4(kernel_thread(do_exit, code, flags=SIGCHLD))[1] for code in (300, -errno.EINTR, "text")]
+
+    assert run(init) == [300, -errno.EINTR, "text"]
 
 
 def test_finally_runs_on_the_way_out_and_except_exception_does_not(run, log):
@@ -124,7 +148,9 @@ def test_a_bug_of_the_kernel_in_a_system_call_is_an_oops(run):
     def init():
         return run_program(main), "Oops: prog-4: KernelBug" in current_kernel().printk.text()
 
-    assert run(init, on_oops="kill") == (-errno.EFAULT, True)
+    result = run(init, on_oops="kill")
+    assert result == (signal.SIGSEGV, True)
+    assert isinstance(result[0], TermSignal)
     with pytest.raises(KernelPanic, match="KernelBug in prog-4"):
         run(init)
 

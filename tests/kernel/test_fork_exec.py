@@ -157,7 +157,7 @@ def test_rule_76_returning_anything_but_0_after_exec_is_a_bug(run, log):
         code = kernel_wait4(kernel_thread(wrong, flags=SIGCHLD))[1]
         return code, "returned 1 after kernel_execve()" in current_kernel().printk.text()
 
-    assert run(init, on_oops="kill") == (-errno.EFAULT, True)
+    assert run(init, on_oops="kill") == (signal.SIGSEGV, True)
     assert log == []
 
 

@@ -7,12 +7,15 @@ import signal
 
 import pytest
 
-from lkl_green import KernelPanic
+from lkl_green import KernelBug, KernelPanic
 from lkl_green.errors import SchedulingWhileAtomic
 from lkl_green.linux import (
+    SIGTERM,
     UMH_NO_WAIT,
     UMH_WAIT_EXEC,
     UMH_WAIT_PROC,
+    Task,
+    TermSignal,
     Timer,
     call_usermodehelper,
     current,
@@ -79,6 +82,18 @@ def test_wait_proc_returns_the_exit_code(run, log):
 
     run(init)
     assert log == ["program begins", "program ends", 3]
+
+
+def test_an_exit_code_and_the_death_by_the_signal_of_that_number_are_told_apart(run):
+    def init():
+        exits = register(lambda sys, argv, envp: SIGTERM)
+        code = call_usermodehelper(exits, wait=UMH_WAIT_PROC)
+        dies = register(lambda sys, argv, envp: sys.kill(sys.getpid(), SIGTERM))
+        return code, call_usermodehelper(dies, wait=UMH_WAIT_PROC)
+
+    result = run(init)
+    assert result == (SIGTERM, SIGTERM)
+    assert [isinstance(code, TermSignal) for code in result] == [False, True]
 
 
 def test_waiting_for_the_exec_is_what_one_gets_without_asking(run, log):
@@ -315,6 +330,82 @@ def test_the_exit_code_of_a_program_that_fails_reaches_the_caller(run):
         return call_usermodehelper(register(main), wait=UMH_WAIT_PROC)
 
     assert run(init) == signal.SIGABRT
+
+
+# -- a helper that does not come to its exec
+
+
+def call_and_take_down(log, mode, is_victim):
+    """A kthread calls; as soon as there is a task that `is_victim`, it is taken down."""
+    kernel = current_kernel()
+    path = register(lambda sys, argv, envp: log.append("ran"))
+
+    def caller():
+        try:
+            log.append(call_usermodehelper(path, wait=mode))
+        except OSError as error:
+            log.append(error.errno)
+
+    kthread_run(caller, name="caller")
+    for _ in range(10):
+        schedule()
+        victims = [task for task in kernel.pids if is_victim(task)]
+        if victims:
+            break
+    kernel.exits.take_down(victims[0])
+    msleep(1)
+
+
+@pytest.mark.parametrize("mode", [UMH_WAIT_EXEC, UMH_WAIT_PROC])
+def test_the_caller_hears_of_a_thread_that_is_taken_down_before_it_has_run(run, log, mode):
+    def init():
+        call_and_take_down(log, mode, lambda task: task.comm == "kworker/u:umh" and task.kthread is None)
+        return comms()
+
+    assert run(init) == ["init", "kthreadd", "ksoftirqd/0"]
+    assert log == [errno.ECHILD]
+
+
+def test_the_caller_hears_of_a_helper_that_is_taken_down_while_it_waits_for_the_program(run, log):
+    def init():
+        call_and_take_down(log, UMH_WAIT_PROC, lambda task: task.comm == "kworker/u:umh" and task.wait_chldexit)
+
+    run(init)
+    assert errno.ECHILD in log
+
+
+@pytest.mark.parametrize("mode", [UMH_WAIT_EXEC, UMH_WAIT_PROC])
+def test_the_caller_hears_of_an_exec_that_fails_for_another_reason(run, log, mode):
+    def init():
+        kernel = current_kernel()
+
+        def failing(*_):
+            raise KernelBug("BUG: on purpose")
+
+        kernel.exec._do_execve = failing
+        with pytest.raises(OSError, match="could not be started") as caught:
+            call_usermodehelper("/sbin/helper", wait=mode)
+        return caught.value.errno
+
+    assert run(init, on_oops="kill") == errno.ECHILD
+
+
+def test_vfork_lets_the_parent_go_on_when_the_child_is_taken_down_before_it_has_run(run, log):
+    def main(sys, argv, envp):
+        log.append(sys.vfork(lambda sys: log.append("ran")) > 0)
+
+    def init():
+        kernel = current_kernel()
+        call_usermodehelper(register(main), wait=UMH_NO_WAIT)
+        children: list[Task] = []
+        while not children:
+            schedule()
+            children = [task for task in kernel.pids if task.vfork_done is not None]
+        kernel.exits.take_down(children[0])
+        msleep(1)
+
+    run(init)
+    assert log == [True]
 
 
 # -- the same everywhere
