@@ -11,6 +11,7 @@
      |    |    +-- WrongThread        lkl_run() and friends from an OS thread that does not own the kernel
      |    |    +-- ReentrantRun       lkl_run() inside lkl_run(), in a kernel thread or an interrupt handler
      |    |    +-- KernelHalted       the kernel was asked for something after it had halted
+     |    |    |    +-- OwnerGone     the OS thread that ran the kernel has ended and did not halt it
      |    |    +-- NoCurrentKernel    in-kernel code was called where no kernel runs
      |    |    +-- ThreadsInstalled   green_threads() inside green_threads()
      |    |    +-- AlreadyEmbedded    an event loop runs this kernel already
@@ -94,6 +95,10 @@ class ReentrantRun(ApiMisuse):
 
 class KernelHalted(ApiMisuse):
     """The kernel has halted and cannot do this any more."""
+
+
+class OwnerGone(KernelHalted):
+    """The OS thread that ran the kernel has ended and did not halt it."""
 
 
 class NoCurrentKernel(ApiMisuse):

@@ -186,7 +186,7 @@ def test_a_system_call_with_any_one_failure_is_enomem_and_leaves_nothing(make_ho
     results, _, before, host = run(None)
     assert results == [4, 4]
     failures = list(every_failure(before, host.calls))
-    assert ("tls_set", 1) in failures
+    assert "tls_set" in {operation for operation, _ in failures}
     for failure in failures:
         results, clean, _, _ = run(failure)
         if failure[0] == "thread_create" and who == "foreign" and switch == "semaphore" and results == [4, 4]:

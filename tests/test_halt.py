@@ -9,7 +9,7 @@ import time
 
 import pytest
 from arch.foreign import ForeignThread, run_until
-from greenlet import greenlet
+from greenlet import getcurrent, greenlet
 from host.stories import in_os_thread
 
 from lkl_green import Deadlock, HaltTimeout, KernelPanic, RunReason, RunUntil, format_trace, lkl_start_kernel
@@ -53,6 +53,7 @@ FOREVER_NS = 10**15
 
 def live_contexts():
     """Greenlets and OS threads that exist."""
+    getcurrent()  # makes the greenlet of this OS thread, if no test has asked for it before
     gc.collect()
     return sum(isinstance(thing, greenlet) for thing in gc.get_objects()), threading.active_count()
 

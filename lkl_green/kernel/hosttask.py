@@ -87,6 +87,8 @@ class HostTasks:
     def syscall_of_foreign(self, nr: int, params: tuple[Any, ...]) -> int:
         """A call by another OS thread: post it and wait."""
         kernel = self._kernel
+        if kernel.owner.forked_away:
+            raise kernel.owner.forked("lkl_syscall()")
         self._check_owner_is_free()
         try:
             host_task = self._of_this_thread(borrowed=kernel.arch.can_borrow())

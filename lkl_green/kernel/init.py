@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from lkl_green.kernel.callback import check_result
 from lkl_green.kernel.fork import do_exit
 from lkl_green.kernel.hosttask import HostTasks
+from lkl_green.kernel.owner import Owner
 from lkl_green.kernel.task import PF_KTHREAD, TASK_IDLE
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ class Init:
             kernel.host_tasks = HostTasks(kernel)
             kernel.loop.attach(kernel.host_tasks.posts)
             undo.append(kernel.host_tasks.cleanup)
+            kernel.owner = Owner(kernel)
+            undo.append(kernel.owner.cleanup)
             undo.append(self._drop_all)
             self._rest_init()
             kernel.watchdog.start()

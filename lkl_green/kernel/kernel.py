@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from lkl_green.host.ops import HostOps
     from lkl_green.kernel.filelayer import FileLayer
     from lkl_green.kernel.hosttask import HostTasks
+    from lkl_green.kernel.owner import Owner
     from lkl_green.kernel.policy import Policy
     from lkl_green.kernel.tracepoint import TraceRecord
 
@@ -129,6 +130,7 @@ class Kernel:
         self.reports = Reports(self)
         self.watchdog = Watchdog(self, watchdog_ns)
         self.host_tasks: HostTasks
+        self.owner: Owner
         self.fs: FileLayer
         self._connect(switch)
 
@@ -222,6 +224,8 @@ class Kernel:
 
         Raises:
             Deadlock: the call can never return.
+            OwnerGone: the owner's thread has ended without halting the kernel.
+            KernelHalted: in the child of an `os.fork()`, without the OS threads that the kernel needs.
             KernelBug, ReentrantRun: in an interrupt handler or a callback.
         """
         sched = self.sched
@@ -233,6 +237,7 @@ class Kernel:
                 )
             return self.syscalls.dispatch(nr, params)
         if self.halted:
+            self.owner.check("lkl_syscall()")
             return -errno.ESHUTDOWN
         if get_ident() == self._owner:
             if self.loop.running:
@@ -280,6 +285,7 @@ class Kernel:
 
         Raises:
             HaltTimeout: names the tasks that did not end; the kernel has halted unless this was another thread's call.
+            OwnerGone: the owner's thread has ended without halting the kernel, which has halted all the same.
         """
         return self.reboot.sys_halt(timeout)
 

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import enum
 from collections import deque
+from os import getpid
 from typing import TYPE_CHECKING, Any
 
 from lkl_green.errors import Deadlock, KernelHalted, ReentrantRun, WrongThread
@@ -91,6 +92,7 @@ class RunLoop:
         "_next_poll",
         "_next_tick",
         "_owner",
+        "_pid",
         "_posts",
         "_readiness",
         "_sched",
@@ -109,6 +111,8 @@ class RunLoop:
         self._posts: deque[object] = deque()
         self._clock_is_virtual = kernel.clock.is_virtual
         self._owner = get_ident()
+        # Where tasks are OS threads, which the child of a fork does not have; 0 where they are not.
+        self._pid = getpid() if kernel.host.foreign_threads_run_kernel else 0
         self._next_poll = POLL_POINTS
         self._next_tick = POLL_POINTS
         self._next_look = 0
@@ -163,6 +167,8 @@ class RunLoop:
     def _enter_and_run(self, early: RunReason) -> RunStatus:
         """Make the caller swapper's context, and this kernel the one whose code runs on this OS thread, for a while."""
         kernel = self._kernel
+        if self._pid and self._pid != getpid():
+            raise kernel.owner.forked("lkl_run()")
         outer, running_here.kernel = running_here.kernel, kernel
         self.running = True
         kernel.arch.enter()

@@ -43,6 +43,10 @@ class Reboot:
         """See `Kernel.lkl_sys_halt`: who asks decides how it is done, and `halt()` does it in `lkl_run()`."""
         kernel = self._kernel
         if kernel.halted:
+            self._tell_of_owner()
+            return 0
+        if kernel.owner.is_left_behind():
+            self._leave_all()
             return 0
         if kernel.arch.runs_current():
             params = (LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, LINUX_REBOOT_CMD_RESTART)
@@ -66,6 +70,15 @@ class Reboot:
                 f"the kernel was asked to halt, but its owner's thread has not run it within {timeout_s} s",
                 [repr(task) for task in kernel.pids],
             )
+        self._tell_of_owner()
+
+    def _tell_of_owner(self) -> None:
+        """Raises OwnerGone, once, if the kernel has halted because its owner's OS thread has ended."""
+        owner = self._kernel.owner
+        try:
+            owner.check("lkl_sys_halt()")
+        finally:
+            owner.gone = False
 
     def _run_to_the_end(self) -> None:
         kernel = self._kernel
@@ -77,6 +90,29 @@ class Reboot:
             kernel.panicked = panicked
             if kernel.embedding is not None:
                 kernel.embedding.touched()
+
+    def owner_ended(self) -> None:
+        """The owner's OS thread ends, and this is its last act: halt if it can still be done, else mark as halted."""
+        kernel = self._kernel
+        kernel.printk.err(f"the OS thread that runs kernel {kernel.name} ends, and has not halted it")
+        if kernel.host.foreign_threads_run_kernel:
+            try:
+                kernel.host.host_init()  # it has forgotten the thread already
+                self._run_to_the_end()
+            except Exception as error:
+                kernel.printk.err(f"halt: {error}")
+        if not kernel.halted:
+            kernel.fs.shutdown()
+            self._leave_all()
+
+    def _leave_all(self) -> None:
+        """Mark the kernel as halted, where its tasks can never run again: they are left as they are."""
+        kernel = self._kernel
+        kernel.halting = kernel.sched.halting = True
+        kernel.halted = True
+        kernel.host_tasks.cleanup()
+        kernel.watchdog.stop()
+        kernel.halted_event.set()
 
     def halt_quietly(self) -> None:
         """Halt on the way out of an error, which matters more than what goes wrong here."""
@@ -140,6 +176,7 @@ class Reboot:
         kernel.halted = True
         kernel.watchdog.stop()
         kernel.host_tasks.cleanup()
+        kernel.owner.cleanup()
         kernel.arch.threads_cleanup()
         kernel.host.host_cleanup()
         kernel.bindings.let_go()
