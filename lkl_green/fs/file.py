@@ -15,8 +15,9 @@ pipe is what is between them (`shared`). A read is a "receive": it changes the o
 Dropped: a reference for the time of a system call, as Linux holds one. There, closing a file under a thread that reads
 from it leaves the reader asleep for good; here the reader gets EBADF, which costs nothing and says what happened.
 
-*Context.* `poll`, `close` and whatever is behind `_release` must not sleep: interrupt handlers, dying tasks and the
-halting kernel call them.
+*Context.* `poll` must not sleep. `_release` may, as in Linux: `close()` is called by tasks, of which one that exits may
+sleep, too. But kernel code that closes the last reference in an interrupt handler must know that this kind of file does
+not sleep, and a file that is still open when the kernel has halted is released where nothing can sleep.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from lkl_green.fs.waitqueue import FileWaitQueue
 from lkl_green.kernel.current import current_kernel
+from lkl_green.kernel.nocopy import NoCopy
 from lkl_green.kernel.signum import SIGPIPE
 from lkl_green.kernel.task import TASK_INTERRUPTIBLE
 from lkl_green.kernel.unistd import EPOLLHUP, EPOLLIN, EPOLLOUT, O_ACCMODE, O_NONBLOCK, O_RDONLY, O_RDWR, O_WRONLY
@@ -42,7 +44,7 @@ MAX_WAITERS = 1 << 30
 SETFL_MASK = O_NONBLOCK  # the flags that can be changed while a file is open
 
 
-class File:
+class File(NoCopy):
     """An open file.
 
     Args:
@@ -95,7 +97,7 @@ class File:
         return self
 
     def _release(self) -> None:
-        """The last reference has gone: give back what is behind it; must not sleep."""
+        """The last reference has gone: give back what is behind it; may sleep."""
 
     # -- what everybody uses
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
+from lkl_green.errors import TaskKilled
 from lkl_green.fs.fdtable import FilesStruct
 from lkl_green.kernel.fork import CLONE_FILES
 
@@ -77,7 +78,7 @@ class FileTable:
         """Close for somebody to whom no error can be returned any more: it exits, or executes a program."""
         try:
             files.close(fd)
-        except Exception as error:
+        except (Exception, TaskKilled) as error:
             self._kernel.printk.err(f"{task.comm}-{task.pid}: descriptor {fd} is closed with an error: {error}")
 
     def do_close_on_exec(self, task: Task) -> None:

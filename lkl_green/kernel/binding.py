@@ -27,6 +27,7 @@ from weakref import WeakKeyDictionary
 
 from lkl_green.errors import KernelHalted, NoCurrentKernel
 from lkl_green.kernel.current import running_here
+from lkl_green.kernel.nocopy import NoCopy
 from lkl_green.kernel.printk import KERN_WARNING
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ _PARTS = frozenset({"sched", "tasklets", "timers"})
 _WITHOUT_KERNEL: dict[str, Any] = {"disarm": lambda _timer: False, "listener": None, "running": None}
 
 
-class Bindable:
+class Bindable(NoCopy):
     """Base of what can be made before there is a kernel: its constructor asks `kernel_for()`.
 
     The methods are for `Bindings`, which calls them where a kernel takes a thing and lets it go.

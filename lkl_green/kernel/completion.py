@@ -6,6 +6,7 @@ arrival. `complete_all()` lets everybody through for good.
 
 from __future__ import annotations
 
+from _thread import get_ident
 from typing import TYPE_CHECKING
 
 from lkl_green.kernel.swait import SimpleWaitQueue
@@ -37,11 +38,17 @@ class Completion(SimpleWaitQueue):
         self.done = 0
 
     def complete(self) -> None:
-        """Let one waiter through. From any kernel context, interrupt handlers included."""
+        """Let one waiter through. From any kernel context, interrupt handlers included.
+
+        Raises WrongThread on an OS thread that does not run the kernel, if a task waits and none runs: the kernel may be
+        asleep, and would not notice. (While a task runs it is not noticed that the caller is not that task.)
+        """
         sched = self._sched
         if sched.listener is not None:
             sched.listener("complete", self)
         if self._waiters:
+            if sched.current is sched.swapper and get_ident() != sched.owner:
+                sched.check_thread("complete()")
             self._serve_first()
         elif self.done != _ALL:
             self.done += 1
@@ -49,8 +56,10 @@ class Completion(SimpleWaitQueue):
     _pass_on = complete
 
     def complete_all(self) -> None:
-        """Let every waiter through, now and later."""
+        """Let every waiter through, now and later. Raises WrongThread as `complete()` does."""
         sched = self._sched
+        if self._waiters and sched.current is sched.swapper and get_ident() != sched.owner:
+            sched.check_thread("complete_all()")
         if sched.listener is not None:
             sched.listener("complete_all", self)
         self.done = _ALL

@@ -63,7 +63,7 @@ class Exits:
         if task.kthread is not None:
             task.kthread.thread_exits(task, code)
         if task.files is not None:
-            kernel.fs.exit_files(task)
+            self._exit_files(task)
         if task.vfork_done is not None:
             kernel.exec.mm_release(task)
         ended: Task | None = task
@@ -79,6 +79,21 @@ class Exits:
         if ended is kernel.init_task:
             kernel.init.exited(ended.exit_code)
         return sched.task_dead(task)
+
+    def _exit_files(self, task: Task) -> None:
+        """Close the descriptors. What is behind them may sleep: the task has left its frames, but is still a task.
+
+        One that was taken down alone has been unwound, and may sleep once more. While the kernel halts, a sleep gets
+        TaskKilled, which ends the closing of that file.
+        """
+        if not self._kernel.halting:
+            task.killed = 0
+        task.preempt_count = 0
+        try:
+            self._kernel.fs.exit_files(task)
+        finally:
+            task.state = TASK_RUNNING
+            task.preempt_count = 1
 
     def _exit_thread(self, task: Task) -> Task | None:
         """The end of what may be a thread of several; the leader if it was the last, the task itself, or None."""

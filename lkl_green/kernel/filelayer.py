@@ -25,7 +25,7 @@ class FileLayer(Protocol):
         """A newborn gets a copy of the descriptors of `source`, or with CLONE_FILES the same."""
 
     def exit_files(self, task: Task) -> None:
-        """A task dies: its descriptors are closed, unless others share them; must not sleep."""
+        """A task dies: its descriptors are closed, unless others share them; may sleep."""
 
     def do_close_on_exec(self, task: Task) -> None:
         """A task executes a program: it gets descriptors of its own, without those that are marked."""

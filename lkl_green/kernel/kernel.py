@@ -24,6 +24,7 @@ from lkl_green.kernel.init import Init
 from lkl_green.kernel.irq import InterruptController
 from lkl_green.kernel.kthread import KThreads
 from lkl_green.kernel.loop import RunLoop, RunStatus, RunUntil
+from lkl_green.kernel.nocopy import NoCopy
 from lkl_green.kernel.panic import Faults
 from lkl_green.kernel.printk import Printk
 from lkl_green.kernel.readiness import Readiness
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
 VERSION = "6.1.0-lkl_green"
 
 
-class Kernel:
+class Kernel(NoCopy):
     """One kernel; made by `lkl_start_kernel()`.
 
     Attributes:
@@ -142,6 +143,7 @@ class Kernel:
         sched.interrupted = self.loop.interrupted
         sched.on_dead = self.arch.release_thread
         sched.on_abandoned = self.reboot.abandon
+        sched.on_bad_pick = self.faults.bad_pick
 
     def _ret_from_fork_on_host_thread(self) -> Task:
         """A host thread that runs one task may be an OS thread, on which no kernel has run before."""

@@ -102,17 +102,21 @@ class KThreads:
     # -- kthreadd
 
     def run_kthreadd(self, _arg: object) -> None:
-        """Thread function of kthreadd (rule 106)."""
+        """Thread function of kthreadd (rule 106). Whatever ends it is a panic: later requests would wait for ever."""
         sched = self._kernel.sched
         task = sched.current
         requests = self._requests
-        while True:
-            task.state = TASK_IDLE  # before the test: a request queued after it wakes us
-            if not requests:
-                sched.schedule()
-            task.state = TASK_RUNNING
-            while requests:
-                self._serve(requests.popleft())
+        try:
+            while True:
+                task.state = TASK_IDLE  # before the test: a request queued after it wakes us
+                if not requests:
+                    sched.schedule()
+                task.state = TASK_RUNNING
+                while requests:
+                    self._serve(requests.popleft())
+        except BaseException as error:
+            self._kernel.faults.must_not_end(task, error)
+            raise
 
     def _serve(self, request: _CreateRequest) -> None:
         """Make one thread, and tell its creator."""

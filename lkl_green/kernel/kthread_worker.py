@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from lkl_green.errors import KernelBug
 from lkl_green.kernel.completion import Completion
 from lkl_green.kernel.kthread_work import KthreadDelayedWork, KthreadWork
+from lkl_green.kernel.nocopy import NoCopy
 from lkl_green.kernel.numbers import check_int
 from lkl_green.kernel.task import TASK_IDLE, TASK_RUNNING
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from lkl_green.kernel.task import Task
 
 
-class KthreadWorker:
+class KthreadWorker(NoCopy):
     """A kernel thread that runs works; made by `kthread_create_worker()`.
 
     Attributes:

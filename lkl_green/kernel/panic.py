@@ -15,10 +15,11 @@ import errno
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from lkl_green.errors import KernelPanic, SoftLockup, TaskKilled, TaskUnwind
+from lkl_green.errors import KernelBug, KernelPanic, SoftLockup, TaskKilled, TaskUnwind
+from lkl_green.kernel.policy import FixedPriority
 from lkl_green.kernel.printk import KERN_EMERG, KERN_ERR
 from lkl_green.kernel.signum import SIGABRT, SIGKILL, SIGSEGV, TermSignal
-from lkl_green.kernel.task import PF_KTHREAD
+from lkl_green.kernel.task import PF_KTHREAD, TASK_RUNNING
 
 if TYPE_CHECKING:
     from lkl_green.kernel.kernel import Kernel
@@ -81,6 +82,29 @@ class Faults:
         self._kernel.printk.printk("".join(traceback.format_exception(error)), KERN_EMERG)
         if self._on_oops == "panic":
             self.panic(f"Fatal exception in interrupt: {type(error).__name__} in {where}: {error}", error)
+
+    def bad_pick(self, task: Task) -> None:
+        """The scheduling policy has picked a task that is not runnable: a panic.
+
+        What runs until the kernel has halted is picked by the default policy, so that each task can be taken down.
+        """
+        sched = self._kernel.sched
+        bug = KernelBug(
+            f"BUG: policy {type(sched.policy).__name__} picked {task!r}, which is not runnable; "
+            "pick_next_task() returns what enqueue_task() was given, once, and not what dequeue_task() has taken out"
+        )
+        sched.policy = FixedPriority()
+        sched.policy.attach(sched)
+        for other in self._kernel.pids:
+            if other.state == TASK_RUNNING:  # the current one, too: it gives up the CPU
+                sched.policy.enqueue_task(other)
+        self.panic(str(bug), bug)
+
+    def must_not_end(self, task: Task, error: BaseException | None) -> None:
+        """A thread ends without which no kernel can work: a panic, unless the kernel halts."""
+        if not self._kernel.halting:
+            why = "its function returned" if error is None else f"{type(error).__name__}: {error}"
+            self.panic(f"Attempted to kill {task.comm}, without which the kernel cannot go on: {why}", error)
 
     def panic(self, text: str, cause: BaseException | None = None) -> None:
         """Stop the kernel: `lkl_run()` raises KernelPanic at the next scheduling point."""

@@ -27,12 +27,20 @@ Exploring schedules needs this and nothing else of the primitives.
 
 from __future__ import annotations
 
+from _thread import get_ident
 from typing import TYPE_CHECKING
 
 from greenlet import GreenletExit, getcurrent
 
 from lkl_green.arch.stacks import is_switched_out, own_stack, raise_in_base
-from lkl_green.errors import ForeignGreenlet, KernelBug, SchedulingWhileAtomic, TaskAbandoned, TaskKilled
+from lkl_green.errors import (
+    ForeignGreenlet,
+    KernelBug,
+    SchedulingWhileAtomic,
+    TaskAbandoned,
+    TaskKilled,
+    WrongThread,
+)
 from lkl_green.kernel.binding import of_another_kernel
 from lkl_green.kernel.task import (
     HARDIRQ_MASK,
@@ -74,6 +82,7 @@ class Scheduler:
         current: the task that runs; swapper while the application does.
         last: the task that really ran before the current one was switched to (rule 29).
         swapper: the idle task.
+        owner: the OS thread that runs swapper.
         points: scheduling points passed; `checkpoint`: at how many the slow path is taken, 0 for the next one.
         misses: scheduling points without a context switch.
         limit: at how many points the application wants the CPU back.
@@ -103,7 +112,9 @@ class Scheduler:
         "misses",
         "notifiers",
         "on_abandoned",
+        "on_bad_pick",
         "on_dead",
+        "owner",
         "picked",
         "points",
         "policy",
@@ -115,6 +126,7 @@ class Scheduler:
     )
 
     def __init__(self, swapper: Task, policy: Policy, arch: Arch) -> None:
+        self.owner = get_ident()
         self.current = swapper
         self.last = swapper
         self.swapper = swapper
@@ -137,6 +149,7 @@ class Scheduler:
         self.at_checkpoint: Callable[[], bool]
         self.on_dead: Callable[[Task], None]
         self.on_abandoned: Callable[[Task], None]
+        self.on_bad_pick: Callable[[Task], None]
         self.ret_from_fork: Callable[[], Task]
         self.interrupted: Callable[[BaseException], None]
         self.fifo: deque[Task] | None = None
@@ -236,6 +249,8 @@ class Scheduler:
         else:
             policy.enqueue_task(prev, prev.saved_state != TASK_RUNNING)
         next = None if self.leave else policy.pick_next_task()
+        if next is not None and next.state:
+            next = self._refuse(next)
         if next is prev:
             self.misses += 1
             return prev
@@ -513,9 +528,16 @@ class Scheduler:
         if self.points >= self.checkpoint:
             self.at_checkpoint()
         next = None if self.leave else self.policy.pick_next_task()
+        if next is not None and next.state:
+            next = self._refuse(next)
         if next is None:
             return self.swapper
         return self._give_to_application(next) if self.points >= self.limit else next
+
+    def _refuse(self, next: Task) -> Task | None:
+        """The policy has picked a task that is not runnable: the kernel stops, and the idle task runs."""
+        self.on_bad_pick(next)
+        return None
 
     def schedule_idle(self) -> bool:
         """Run tasks until the idle task is switched to; False if none is runnable (Linux: schedule_idle())."""
@@ -526,6 +548,9 @@ class Scheduler:
             next = self._continue_with(picked)
         elif fifo is None:
             next = self.policy.pick_next_task()
+            if next is not None and next.state:
+                self.on_bad_pick(next)
+                return True
         else:
             next = fifo.popleft() if fifo else None
         if next is None:
@@ -547,7 +572,8 @@ class Scheduler:
         if not self.swapper.need_resched:
             return picked
         self.policy.enqueue_task(picked, True)
-        return self.policy.pick_next_task()
+        next = self.policy.pick_next_task()
+        return self._refuse(next) if next is not None and next.state else next
 
     # -- taking a task down
 
@@ -589,6 +615,14 @@ class Scheduler:
     def preempt_disable(self) -> None:
         """Forbid `schedule()` until `preempt_enable()`."""
         self.current.preempt_count += 1
+
+    def check_thread(self, what: str) -> None:
+        """Raises WrongThread on an OS thread other than the owner's, if no task runs and the kernel does not halt."""
+        if self.current is self.swapper and get_ident() != self.owner and not self.halting:
+            raise WrongThread(
+                f"{what} from an OS thread that does not run the kernel: it may sleep, and would not notice; raise an "
+                "interrupt with lkl_trigger_irq(), and do it in the handler"
+            )
 
     def leave_soon(self) -> None:
         """Make the current task give up the CPU to the application at its next scheduling point."""

@@ -137,19 +137,24 @@ class Softirqs:
             self._kernel.sched.try_to_wake_up(self.ksoftirqd)
 
     def run_ksoftirqd(self, _arg: object) -> None:
-        """Thread function of ksoftirqd."""
+        """Thread function of ksoftirqd. Whatever ends it is a panic: tasklets and timers that are left would wait."""
         kernel = self._kernel
         sched = kernel.sched
         task = sched.current
-        while not kernel.kthreads.should_stop():
-            task.state = TASK_IDLE
-            if self.pending:
-                task.state = TASK_RUNNING
-                self.do_softirq()
-                sched.cond_resched()
-            else:
-                sched.schedule()
+        try:
+            while not kernel.kthreads.should_stop():
+                task.state = TASK_IDLE
+                if self.pending:
+                    task.state = TASK_RUNNING
+                    self.do_softirq()
+                    sched.cond_resched()
+                else:
+                    sched.schedule()
+        except BaseException as error:
+            kernel.faults.must_not_end(task, error)
+            raise
         task.state = TASK_RUNNING
+        kernel.faults.must_not_end(task, None)
 
 
 class Tasklet(Bindable):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lkl_green.arch.base import ThreadInfo
+from lkl_green.kernel.nocopy import NoCopy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -124,7 +125,7 @@ class SchedEntity(ThreadInfo):
     prio: int
 
 
-class Task(SchedEntity):
+class Task(SchedEntity, NoCopy):
     """A kernel thread, a user process or the idle task (Linux: `struct task_struct`).
 
     Attributes:

@@ -19,6 +19,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from lkl_green.errors import KernelBug
+from lkl_green.kernel.nocopy import NoCopy
 from lkl_green.kernel.numbers import check_int
 from lkl_green.kernel.wait import WaitQueueHead
 from lkl_green.kernel.workerpool import WorkerPool
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 WQ_DFL_ACTIVE = 256
 
 
-class Workqueue:
+class Workqueue(NoCopy):
     """A queue of works (Linux: `struct workqueue_struct`); made by `alloc_workqueue()`.
 
     Attributes:
