@@ -261,7 +261,7 @@ class Kernel(NoCopy):
         self.host_tasks.new_thread_group_leader()
 
     def lkl_trigger_irq(self, irq: int) -> int:
-        """Raise an interrupt, from any OS thread or signal handler: 0, -EINVAL, or -ESHUTDOWN."""
+        """Raise an interrupt, from any OS thread or signal handler: 0, -EINVAL, -ESHUTDOWN. TypeError: no integer."""
         return self.irq.trigger(irq)
 
     def lkl_get_free_irq(self, user: str) -> int:
