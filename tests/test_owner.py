@@ -15,7 +15,7 @@ from lkl_green import Kernel, KernelHalted, RunReason, lkl_start_kernel
 from lkl_green.errors import OwnerGone
 from lkl_green.host.ops import LiveObjects
 from lkl_green.kernel.unistd import NR_getpid, NR_nanosleep
-from lkl_green.linux import Completion, kthread_run, msleep
+from lkl_green.linux import Completion, Mutex, kthread_run, msleep
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,6 +89,30 @@ def test_a_kernel_that_its_owner_has_halted_says_nothing_of_the_owners_end(confi
     kernel = start_and_leave(configuration, until=Kernel.lkl_sys_halt)
     assert kernel.lkl_sys_halt() == 0
     assert kernel.lkl_syscall(NR_getpid) == -errno.ESHUTDOWN
+
+
+def test_a_lock_made_at_module_level_is_usable_in_the_next_kernel_unless_a_task_still_holds_it(configuration, log):
+    free, held = Mutex(name="free"), Mutex(name="held")
+
+    def init():
+        with free:
+            held.lock()
+        Completion(name="never").wait_for_completion()
+
+    with pytest.raises(OwnerGone):
+        start_and_leave(configuration, init).lkl_sys_halt()
+
+    def next_init():
+        with free:
+            log.append("free")
+        try:
+            held.lock()
+            held.unlock()
+        except KernelHalted:
+            log.append("left behind")
+
+    lkl_start_kernel(next_init, loglevel=0, **configuration).run()
+    assert log == (["free"] if configuration["host"] == "thread" else ["free", "left behind"])
 
 
 @pytest.mark.parametrize("taken_in", [False, True], ids=["waits for lkl_run()", "sleeps in the call"])

@@ -40,8 +40,8 @@ class Completion(SimpleWaitQueue):
     def complete(self) -> None:
         """Let one waiter through. From any kernel context, interrupt handlers included.
 
-        Raises WrongThread on an OS thread that does not run the kernel, if a task waits and none runs: the kernel may be
-        asleep, and would not notice. (While a task runs it is not noticed that the caller is not that task.)
+        Raises WrongThread on an OS thread that does not run the kernel, if a task waits and none runs: the kernel may
+        be asleep, and would not notice. While a task runs, such a call is not recognised.
         """
         sched = self._sched
         if sched.listener is not None:

@@ -112,6 +112,7 @@ class Reboot:
         kernel.halted = True
         kernel.host_tasks.cleanup()
         kernel.watchdog.stop()
+        kernel.bindings.let_go()
         kernel.halted_event.set()
 
     def halt_quietly(self) -> None:
