@@ -52,12 +52,20 @@ __all__ = [
     "sleep",
     "stack_size",
     "start_new_thread",
+    "thread_name",
     "time",
 ]
 
 _active: dict[int, threading.Thread] = threading._active  # type: ignore[attr-defined]
 _active_lock: Any = threading._active_limbo_lock  # type: ignore[attr-defined]
 _init_thread = threading.Thread.__init__
+
+
+def thread_name() -> str:
+    """The name of the calling OS thread (threading.current_thread().name)."""
+    ident = get_ident()
+    thread = _active.get(ident)
+    return f"OS thread {ident}" if thread is None else thread.name
 
 
 class Condition:

@@ -6,9 +6,9 @@ arrival. `complete_all()` lets everybody through for good.
 
 from __future__ import annotations
 
-from _thread import get_ident
 from typing import TYPE_CHECKING
 
+from lkl_green.host.native import get_ident
 from lkl_green.kernel.swait import SimpleWaitQueue
 from lkl_green.kernel.task import TASK_INTERRUPTIBLE, TASK_KILLABLE, TASK_UNINTERRUPTIBLE
 

@@ -18,10 +18,10 @@ from __future__ import annotations
 import errno
 import os
 import sys
-import threading
 from typing import TYPE_CHECKING
 
 from lkl_green.errors import KernelHalted, OwnerGone
+from lkl_green.host.native import thread_name
 
 if TYPE_CHECKING:
     from lkl_green.kernel.kernel import Kernel
@@ -31,13 +31,13 @@ class Owner:
     """Watches over the owner of one kernel; made on its OS thread. Raises OSError(ENOMEM).
 
     Attributes:
-        gone: the thread has ended without halting the kernel, and nobody was told yet.
+        gone: the thread has ended without halting the kernel, and no caller has been told yet.
     """
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
         self._pid = os.getpid()
-        self._thread = threading.current_thread().name
+        self._thread = thread_name()
         self.gone = False
         host = kernel.host
         key = host.tls_alloc(self._thread_ends)

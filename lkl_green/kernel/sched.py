@@ -27,7 +27,6 @@ Exploring schedules needs this and nothing else of the primitives.
 
 from __future__ import annotations
 
-from _thread import get_ident
 from typing import TYPE_CHECKING
 
 from greenlet import GreenletExit, getcurrent
@@ -41,6 +40,7 @@ from lkl_green.errors import (
     TaskKilled,
     WrongThread,
 )
+from lkl_green.host.native import get_ident
 from lkl_green.kernel.binding import of_another_kernel
 from lkl_green.kernel.task import (
     HARDIRQ_MASK,
