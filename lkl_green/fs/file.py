@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from lkl_green.kernel.kernel import Kernel
+    from lkl_green.kernel.points import Kind
 
     Buffer = bytes | bytearray | memoryview
 
@@ -92,7 +93,7 @@ class File(NoCopy):
         """Anything else; ENOTTY for what it does not know."""
         raise OSError(errno.ENOTTY, f"{self!r} knows no ioctl {request:#x}")
 
-    def shared(self, kind: str) -> object:
+    def shared(self, kind: Kind) -> object:
         """The object of a scheduling point of this kind: what other files' operations on it have in common."""
         return self
 

@@ -17,6 +17,7 @@ from lkl_green.kernel.unistd import O_NONBLOCK, O_RDWR
 if TYPE_CHECKING:
     from lkl_green.fs.file import Buffer
     from lkl_green.kernel.kernel import Kernel
+    from lkl_green.kernel.points import Kind
 
 _MSG_NOSIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)  # not every host has it
 
@@ -151,7 +152,7 @@ class SocketData(HostFile):
                     raise
             self._wait_for_output()
 
-    def _announce(self, kind: str, what: str) -> None:
+    def _announce(self, kind: Kind, what: str) -> None:
         """The scheduling point before an operation; it must be open."""
         sched = self._sched
         if sched.listener is not None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lkl_green.kernel.kernel import Kernel
+    from lkl_green.kernel.points import Kind
     from lkl_green.kernel.task import Task
 
 T = TypeVar("T")
@@ -276,7 +277,7 @@ class KFifo(Bindable, Generic[T]):
         self._putters.serve_all()
         self.f_wq.wake_up_poll(EPOLLIN | EPOLLOUT | EPOLLHUP)
 
-    def _announce(self, kind: str) -> None:
+    def _announce(self, kind: Kind) -> None:
         if self._sched.listener is not None:
             self._sched.listener(kind, self)
 

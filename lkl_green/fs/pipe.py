@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from lkl_green.kernel.kernel import Kernel
+    from lkl_green.kernel.points import Kind
 
 PIPE_SIZE = 65536
 
@@ -49,7 +50,7 @@ class PipeReader(File):
     def _ioctl(self, request: int, arg: Any) -> int:
         return len(self._stream) if request == FIONREAD else super()._ioctl(request, arg)
 
-    def shared(self, kind: str) -> object:
+    def shared(self, kind: Kind) -> object:
         """The pipe."""
         return self._stream
 
@@ -75,7 +76,7 @@ class PipeWriter(File):
         stream = self._stream
         return (EPOLLOUT if stream.writable else 0) | (EPOLLERR if stream.reading_ended else 0)
 
-    def shared(self, kind: str) -> object:
+    def shared(self, kind: Kind) -> object:
         """The pipe."""
         return self._stream
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from lkl_green.kernel.kernel import Kernel
+    from lkl_green.kernel.points import Kind
 
 SOCKET_BUFFER = 212_992  # net.core.wmem_default
 
@@ -98,7 +99,7 @@ class UnixSocket(File):
             self._outgoing.end_writing()
         self.f_wq.wake_up_poll(EPOLLIN | EPOLLOUT | EPOLLHUP | EPOLLRDHUP)  # our own threads that wait
 
-    def shared(self, kind: str) -> object:
+    def shared(self, kind: Kind) -> object:
         """A direction of its own for reads and for writes would miss what closing and shutting down do to both."""
         return self._pair
 

@@ -21,8 +21,8 @@
    queue, the policy lets the scheduler see it as `fifo`, and `schedule()` turns it without a call, as Linux's
    pick_next_task() asks the fair class directly when nobody else has a task. Otherwise `fifo` is None.
 
-A scheduling point is announced to `listener` as (kind, object) *before* the operation is done, when somebody listens.
-Exploring schedules needs this and nothing else of the primitives.
+A scheduling point is announced to `listener` as (kind, object) *before* the operation is done, if there is a listener.
+The kinds stand in `lkl_green.kernel.points`. Exploring schedules needs this and nothing else of the primitives.
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lkl_green.arch.base import Arch
+    from lkl_green.kernel.points import Kind
     from lkl_green.kernel.policy import Policy
     from lkl_green.kernel.tracepoint import Tracepoints
 
@@ -144,7 +145,7 @@ class Scheduler:
         self.notifiers: dict[Task, Callable[[], None]] = {}
         self.post_switch = False
         self.trace: Tracepoints | None = None
-        self.listener: Callable[[str, object], None] | None = None
+        self.listener: Callable[[Kind, object], None] | None = None
         # Set by the kernel at boot: what a checkpoint looks at, and what becomes of tasks at the end and the beginning.
         self.at_checkpoint: Callable[[], bool]
         self.on_dead: Callable[[Task], None]

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from lkl_green.kernel.points import COMMUTES, START
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from lkl_green.kernel.points import Kind
     from lkl_green.kernel.task import Task
-
-# An operation that is not here may change its object.
-READS = frozenset({"read", "wait", "wait_for_completion", "join", "poll", "start", "resume", "yield", "is_set"})
-
-# What a task is about to do that has announced nothing: run for the first time, run on after a sleep, or after a yield.
-START, RESUME, YIELD = "start", "resume", "yield"
 
 # A pending event to which the policy has given no priority yet.
 UNDRAWN = -1.0
@@ -42,16 +39,16 @@ class Actor:
         self.name = name
         self.task = task
         self.act = act
-        self.kind = START
+        self.kind: Kind = START
         self.obj: Any = None
         self.priority = UNDRAWN
         self.rank = UNDRAWN
         self.events = 0
 
     def conflicts(self, other: Actor) -> bool:
-        """Whether the order of the two pending operations can matter: one object, and one of them changes it."""
+        """Whether the order of the two pending operations can matter: one object, and they do not commute."""
         obj = self.obj
-        return obj is not None and obj == other.obj and not (self.kind in READS and other.kind in READS)
+        return obj is not None and obj == other.obj and not (self.kind in COMMUTES and other.kind in COMMUTES)
 
     def __repr__(self) -> str:
         return f"<Actor {self.name} {self.kind} {self.obj!r}>"

@@ -28,10 +28,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NoReturn
 
 from lkl_green.errors import ScheduleAborted
+from lkl_green.kernel.points import RESUME, YIELD
 from lkl_green.kernel.policy import Policy as KernelPolicy
 from lkl_green.kernel.sched import NEVER
 from lkl_green.kernel.task import EXIT_DEAD, TASK_RUNNING
-from lkl_green.testing.actor import RESUME, UNDRAWN, YIELD, Actor
+from lkl_green.testing.actor import UNDRAWN, Actor
 from lkl_green.testing.policies.base import Policy
 from lkl_green.testing.run import Run, Verdict
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
     from lkl_green.errors import Escape
     from lkl_green.kernel.kernel import Kernel
+    from lkl_green.kernel.points import Kind
     from lkl_green.kernel.sched import Scheduler
     from lkl_green.kernel.task import Task
 
@@ -72,7 +74,7 @@ class Controller(KernelPolicy):
     _pick: Callable[[Sequence[Actor], Actor | None], int]
     _choose: Callable[[str, int], int]
     _executes: Callable[[Actor], None] | None
-    _listen: Callable[[str, object], None]
+    _listen: Callable[[Kind, object], None]
 
     def __init__(self) -> None:
         self.enabled: list[Actor] = []
@@ -138,7 +140,7 @@ class Controller(KernelPolicy):
 
     # -- decisions
 
-    def point(self, kind: str, obj: object) -> None:
+    def point(self, kind: Kind, obj: object) -> None:
         """The running task is about to do `kind` to `obj`."""
         task = self._sched.current
         if task.preempt_count or task.irqs_disabled:
@@ -270,7 +272,7 @@ class Controller(KernelPolicy):
 
     # -- interrupts and time as actors
 
-    def point_among_events(self, kind: str, obj: object) -> None:
+    def point_among_events(self, kind: Kind, obj: object) -> None:
         """`point()` where an interrupt or the next timer may come first."""
         task = self._sched.current
         actor = self._running

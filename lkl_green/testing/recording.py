@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from lkl_green.kernel.current import current_kernel
-from lkl_green.testing.actor import RESUME, START
+from lkl_green.kernel.points import RESUME, START
 from lkl_green.testing.detect.deadlock import describe_deadlock
 from lkl_green.testing.detect.evidence import Evidence
 from lkl_green.testing.detect.heldlocks import describe_held

@@ -16,13 +16,14 @@ from __future__ import annotations
 from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from lkl_green.kernel.points import POINTS
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from lkl_green.kernel.points import Kind
     from lkl_green.kernel.task import Task
     from lkl_green.testing.source import Where
-
-_TAKING = frozenset({"lock", "trylock"})
 
 # How many tasks are remembered for one order, and how long the cycles are that are looked for.
 _WITNESSES = 4
@@ -66,14 +67,15 @@ class LockOrder:
         self._held: dict[str, list[Held]] = {}
         self._orders: dict[tuple[str, str], list[Order]] = {}
 
-    def announce(self, who: str, task: Task, op: str, lock: Any, name: str, where: Where | None) -> None:
+    def announce(self, who: str, task: Task, op: Kind, lock: Any, name: str, where: Where | None) -> None:
         """A task is about to do `op` to `lock`."""
-        if op not in _TAKING or not hasattr(lock, "owner"):
+        point = POINTS[op]
+        if not point.holds or not hasattr(lock, "owner"):
             return
         # Whether an earlier attempt succeeded, and what was released by whomever, shows in the locks themselves.
         holds = [held for held in self._held.get(who, ()) if held.lock.owner is task]
         taken = Held(lock, name, where, task)
-        if op == "lock":
+        if point.waits:
             for held in holds:
                 if all(other.lock is not lock for other in holds):
                     self._put(Order(who, held, taken, frozenset(other.name for other in holds if other is not held)))

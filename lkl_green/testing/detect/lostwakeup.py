@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from lkl_green.kernel.points import kinds
 from lkl_green.testing.source import Where
 
 if TYPE_CHECKING:
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
     from lkl_green.testing.detect.evidence import Evidence
     from lkl_green.testing.detect.waitfor import Wait
 
-_FORGOTTEN = frozenset({"wake_up", "notify"})
+# Notifications that are not remembered, and what waits for them.
+_FORGOTTEN = kinds(lambda point: point.forgotten and not point.waits)
+_WAITS = kinds(lambda point: point.forgotten and point.waits)
 
 
 def hints(kernel: Kernel, waits: Iterable[Wait], evidence: Evidence) -> Iterator[str]:
@@ -66,7 +69,7 @@ def _missed(wait: Wait, name: str, evidence: Evidence) -> str:
     obj = evidence.names.object(wait.obj)
     began = None
     for number, step in enumerate(evidence.steps):
-        if step.actor == name and (step.op == "wait" or began is None):
+        if step.actor == name and (step.op in _WAITS or began is None):
             began = number
     for number in range(began or 0, -1, -1):
         step = evidence.steps[number]

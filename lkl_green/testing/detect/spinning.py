@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from lkl_green.testing.actor import READS
+from lkl_green.kernel.points import COMMUTES, GIVES, TAKES, kinds
 
 if TYPE_CHECKING:
     from lkl_green.testing.detect.evidence import Evidence
 
-# What changes nothing that lasts.
-_IDLE_OPS = READS | {"trylock", "lock", "unlock", "spin_lock", "spin_unlock", "sleep"}
+# What changes nothing that lasts. An operation that waits counts, too: what it takes out, a change has put in before.
+_IDLE_OPS = COMMUTES | TAKES | GIVES | kinds(lambda point: point.waits)
 
 _FEW = 100
 _SHOWN = 6

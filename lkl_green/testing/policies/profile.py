@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lkl_green.testing.actor import READS
+from lkl_green.kernel.points import COMMUTES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,7 +46,7 @@ class Profile:
         obj = names.object(actor.obj)
         counts = self.objects.setdefault(obj, {})
         counts[actor.name] = counts.get(actor.name, 0) + 1
-        if actor.kind not in READS:
+        if actor.kind not in COMMUTES:
             self.written.add(obj)
 
     def with_descendants(self, own: Mapping[str, int]) -> dict[str, int]:

@@ -2,24 +2,21 @@
 
 Two operations of different tasks race if they conflict, nothing that conflicts with both lies between them, and the
 task of the second could have gone on where the first was chosen. Operations under a common lock do not race: what races
-there is the taking of the lock.
+there is the taking of the lock. A semaphore is not such a lock, because its count may let several tasks in.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lkl_green.testing.actor import READS, START
+from lkl_green.kernel.points import COMMUTES, GIVES, POINTS, RESUME, START
 from lkl_green.testing.names import Names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from lkl_green.kernel.points import Kind
     from lkl_green.testing.actor import Actor
-
-# What takes a lock, and what gives it back.
-TAKES = frozenset({"lock", "down", "spin_lock"})
-GIVES = frozenset({"unlock", "up", "spin_unlock"})
 
 # So many different operations on one object, and no more: a long loop has races with everything before it.
 _KINDS = 100
@@ -29,7 +26,7 @@ class Operation(NamedTuple):
     """What identifies an operation in every schedule: the so-manieth that its task does."""
 
     actor: str
-    kind: str
+    kind: Kind
     obj: str
     nth: int
 
@@ -80,20 +77,36 @@ class Trace:
         self._names = Names()
         self._counts: dict[str, int] = {}
         self._held: dict[str, frozenset[str]] = {}
+        # Of each actor: the lock that it took or tried to take, its name, and whether it waited for it.
+        self._taking: dict[str, tuple[Any, str, bool]] = {}
 
     def add(self, actor: Actor, decision: int, others: Sequence[Actor]) -> Operation:
         """`actor` does its pending operation."""
         name, kind, obj = actor.name, actor.kind, self._names.object(actor.obj)
         nth = self._counts[name] = self._counts.get(name, 0) + 1
-        held = self._held.get(name, frozenset())
+        held = self._held_by(actor)
         operation = Operation(name, kind, obj, nth)
         able = frozenset(other.name for other in others if other is not actor)
         self.events.append(Event(operation, decision, able, held))
-        if kind in TAKES:
-            self._held[name] = held | {obj}
-        elif kind in GIVES:
+        point = POINTS[kind]
+        if point.holds:
+            self._taking[name] = actor.obj, obj, point.waits
+        elif obj in held and kind in GIVES:
             self._held[name] = held - {obj}
         return operation
+
+    def _held_by(self, actor: Actor) -> frozenset[str]:
+        """The locks that an actor holds while it does its pending operation.
+
+        Only now is it known whether its last attempt to take a lock succeeded: the lock says so by its `owner`. A lock
+        without that attribute is held if its `lock` operation is over. RESUME says nothing yet, it may sleep again.
+        """
+        held = self._held.get(actor.name, frozenset())
+        if actor.kind != RESUME and actor.name in self._taking:
+            lock, name, waited = self._taking.pop(actor.name)
+            if getattr(lock, "owner", actor.task if waited else None) is actor.task:
+                held = self._held[actor.name] = held | {name}
+        return held
 
     def races(self) -> Iterator[Race]:
         """Every kind of race, by its earliest first event."""
@@ -117,7 +130,7 @@ class Trace:
         for place, event in enumerate(self.events):
             operation = event.operation
             since = latest.get(operation.actor, -1)
-            if operation.kind != START:
+            if operation.kind != START or operation.obj:  # without an object it is the first run of the task
                 latest[operation.actor] = place
             if operation.obj:
                 before = past.setdefault(operation.obj, [])
@@ -131,4 +144,4 @@ class Trace:
 
 def _conflict(event: Event, other: Event) -> bool:
     one, two = event.operation, other.operation
-    return one.actor != two.actor and not (one.kind in READS and two.kind in READS)
+    return one.actor != two.actor and not (one.kind in COMMUTES and two.kind in COMMUTES)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING, NamedTuple
 
-from lkl_green.testing.actor import YIELD
+from lkl_green.kernel.points import YIELD
 from lkl_green.testing.policies.base import Policy
 from lkl_green.testing.run import Verdict
 

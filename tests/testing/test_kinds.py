@@ -1,0 +1,186 @@
+"""Policies and detectors take what a kind of operation means from the kernel's table, and so they agree."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from lkl_green.kernel.points import POINTS
+from lkl_green.linux import Mutex, Semaphore, SpinLock
+from lkl_green.testing import Shared, spawn
+from lkl_green.testing.actor import Actor
+from lkl_green.testing.policies import Reversal
+from lkl_green.testing.policies.races import Trace
+from lkl_green.testing.testbed import Testbed
+
+TESTING = Path(__file__).parents[2] / "lkl_green" / "testing"
+CONSUMERS = [
+    "actor.py",
+    "controller.py",
+    "recording.py",
+    "detect/lockorder.py",
+    "detect/lostwakeup.py",
+    "detect/spinning.py",
+    "policies/profile.py",
+    "policies/races.py",
+    "shrink/measured.py",
+]
+
+
+def literals(tree: ast.AST) -> set[str]:
+    """The strings in collections and comparisons."""
+    found = set()
+    for node in ast.walk(tree):
+        parts = []
+        if isinstance(node, ast.Set | ast.Tuple | ast.List):
+            parts = node.elts
+        elif isinstance(node, ast.Compare):
+            parts = [node.left, *node.comparators]
+        elif isinstance(node, ast.Dict):
+            parts = [key for key in node.keys if key is not None]
+        found |= {part.value for part in parts if isinstance(part, ast.Constant) and isinstance(part.value, str)}
+    return found
+
+
+@pytest.mark.parametrize("name", CONSUMERS)
+def test_a_consumer_reads_the_table(name):
+    tree = ast.parse((TESTING / name).read_text(encoding="utf-8"))
+    modules = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert "lkl_green.kernel.points" in modules
+
+
+def test_no_policy_or_detector_has_a_list_of_its_own():
+    files = [
+        *TESTING.glob("*.py"),
+        *(path for part in ("policies", "detect", "shrink") for path in TESTING.glob(f"{part}/*.py")),
+    ]
+    assert len(files) > 50
+    own = {
+        str(path.relative_to(TESTING)): literals(ast.parse(path.read_text(encoding="utf-8"))) & set(POINTS)
+        for path in files
+    }
+    assert {name: kinds for name, kinds in own.items() if kinds} == {}
+
+
+# -- which operations commute
+
+
+def pending(kind, obj):
+    actor = Actor("task", None)
+    actor.kind, actor.obj = kind, obj
+    return actor
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "conflict"),
+    [
+        ("read", "read", False),
+        ("read", "write", True),
+        ("read", "unlock", True),
+        ("trylock", "trylock", True),
+        ("wait", "wait", True),  # Condition.notify(1) wakes the first
+        ("wait_for_completion", "wait_for_completion", True),  # and so does complete()
+        ("wait_event", "wait_event", False),
+        ("wait_event", "wake_up", True),
+        ("flush_work", "flush_work", False),
+        ("flush_work", "queue_work", True),
+        ("join", "join", False),
+        ("start", "read", True),  # is_alive()
+    ],
+)
+def test_operations_conflict_unless_both_commute(one, other, conflict):
+    obj = object()
+    assert pending(one, obj).conflicts(pending(other, obj)) is conflict
+    assert pending(other, obj).conflicts(pending(one, obj)) is conflict
+    assert not pending(one, obj).conflicts(pending(other, object()))
+
+
+# -- which operations are under a common lock
+
+
+def races_of(test, **options):
+    policy = Reversal()
+    turned = set()
+    with Testbed(**options) as testbed:
+        for number in range(2):
+            policy.begin(0, number)
+            testbed.run(test, policy)
+            turned |= {race.turned() for race in policy._trace.races()}
+    return {race.pending.obj for race in turned}
+
+
+def twice(increment):
+    for task in [spawn(increment), spawn(increment)]:
+        task.join()
+
+
+def test_what_a_lock_excludes_that_was_tried_and_was_free_is_no_race():
+    def test():
+        lock, x = Mutex(name="lock"), Shared(0, "x")
+
+        def increment():
+            if lock.trylock():
+                x.value += 1
+                lock.unlock()
+
+        twice(increment)
+
+    assert races_of(test) == {"lock"}
+
+
+def test_a_lock_that_was_tried_and_was_taken_excludes_nothing():
+    def test():
+        lock, x = Mutex(name="lock"), Shared(0, "x")
+
+        def increment():
+            lock.trylock()
+            x.value += 1
+
+        with lock:
+            twice(increment)
+
+    assert "x" in races_of(test)
+
+
+def test_a_semaphore_lets_several_in_so_that_they_race():
+    def test():
+        room, x = Semaphore(2, name="room"), Shared(0, "x")
+
+        def increment():
+            with room:
+                x.value += 1
+
+        twice(increment)
+
+    assert "x" in races_of(test)
+
+
+def test_a_spin_lock_excludes_nothing_after_its_section():
+    def test():
+        lock, x = SpinLock(name="lock"), Shared(0, "x")
+
+        def increment():
+            with lock:
+                pass
+            x.value += 1
+
+        twice(increment)
+
+    assert "x" in races_of(test)
+
+
+def test_the_start_of_a_thread_is_an_operation_and_the_first_run_of_a_task_is_not():
+    """What came before a task announced its operation did not come while that was pending."""
+
+    def passings(*operations):
+        trace = Trace()
+        actors = {name: Actor(name, None) for name in "ab"}
+        for name, kind, obj in operations:
+            actors[name].kind, actors[name].obj = kind, obj
+            trace.add(actors[name], -1, ())
+        return list(trace.passings())
+
+    assert passings(("b", "write", "x"), ("a", "start", None), ("a", "read", "x"))
+    assert not passings(("b", "write", "x"), ("a", "start", "thread"), ("a", "read", "x"))
