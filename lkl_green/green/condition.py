@@ -126,7 +126,7 @@ def event_wait(self: Any, timeout: float | None = None) -> bool:
         return originals.event_wait(self, timeout)
     sched = kernel.sched
     if sched.listener is not None:
-        sched.listener("wait", self)
+        sched.listener("wait_event", self)
     if not self._flag:
         return _wait_in(self._cond._waiters, kernel, self, limit_ns(timeout)).released  # it may be clear again by now
     if sched.listener is None:
@@ -194,7 +194,7 @@ def semaphore_acquire(self: Any, blocking: bool = True, timeout: float | None = 
         raise ValueError("can't specify timeout for non-blocking acquire")
     sched = kernel.sched
     if sched.listener is not None:
-        sched.listener("lock" if blocking else "trylock", self)
+        sched.listener("down" if blocking else "down_trylock", self)
     if self._value == 0 and not _wait_for_value(self, kernel, limit_ns(timeout) if blocking else 0):
         return False
     self._value -= 1
@@ -222,7 +222,7 @@ def semaphore_release(self: Any, n: int = 1) -> None:
     if n < 1:
         raise ValueError("n must be one or more")
     if kernel.sched.listener is not None:
-        kernel.sched.listener("unlock", self)
+        kernel.sched.listener("up", self)
     _give(self, n, kernel)
 
 
@@ -235,7 +235,7 @@ def bounded_release(self: Any, n: int = 1) -> None:
     if n < 1:
         raise ValueError("n must be one or more")
     if kernel.sched.listener is not None:
-        kernel.sched.listener("unlock", self)
+        kernel.sched.listener("up", self)
     if self._value + n > self._initial_value:
         raise ValueError("Semaphore released too many times")
     _give(self, n, kernel)

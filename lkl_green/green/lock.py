@@ -291,10 +291,6 @@ class RLock(Lock):
             return
         Lock.release(self)
 
-    def locked(self) -> bool:
-        """Whether somebody holds it."""
-        return self.owner is not None
-
     def _is_owned(self) -> bool:
         owner = self.owner
         if owner is None:

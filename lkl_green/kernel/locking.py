@@ -81,24 +81,35 @@ class Semaphore(SimpleWaitQueue):
 
     def down_interruptible(self) -> None:
         """The same; a signal ends the wait. Raises InterruptedError (EINTR)."""
-        if not self.down_trylock():
+        if not self._down_at_once():
             self._wait(TASK_INTERRUPTIBLE)
 
     def down_killable(self) -> None:
         """The same; only SIGKILL ends the wait. Raises InterruptedError (EINTR)."""
-        if not self.down_trylock():
+        if not self._down_at_once():
             self._wait(TASK_KILLABLE)
 
     def down_timeout(self, timeout_ns: int) -> None:
         """The same, for at most `timeout_ns`. Raises TimeoutError (ETIME)."""
-        if not self.down_trylock() and not self._wait(TASK_UNINTERRUPTIBLE, timeout_ns):
+        if not self._down_at_once() and not self._wait(TASK_UNINTERRUPTIBLE, timeout_ns):
             raise TimeoutError(errno.ETIME, f"timed out waiting for {self!r}")
 
-    def down_trylock(self) -> bool:
-        """Take one without sleeping; whether there was one (Linux returns 0 for success, rule 120)."""
+    def _down_at_once(self) -> bool:
+        """The part of a `down()` before it sleeps; whether there was one to take."""
         sched = self._sched
         if sched.listener is not None:
             sched.listener("down", self)
+        if self.count <= 0:
+            return False
+        self.count -= 1
+        return True
+
+    def down_trylock(self) -> bool:
+        """Take one without sleeping; whether there was one (Linux returns 0 for success, rule 120)."""
+        # `_down_at_once()` again but for the kind: to pass that as an argument would be a call more.
+        sched = self._sched
+        if sched.listener is not None:
+            sched.listener("down_trylock", self)
         if self.count <= 0:
             return False
         self.count -= 1
@@ -200,7 +211,10 @@ class Mutex(SimpleWaitQueue):
     _pass_on = unlock
 
     def is_locked(self) -> bool:
-        """Whether somebody holds it."""
+        """Whether a task holds it (Linux: mutex_is_locked())."""
+        sched = self._sched
+        if sched.listener is not None:
+            sched.listener("read", self)
         return self.owner is not None
 
     def _own(self, task: Task) -> None:
@@ -287,9 +301,13 @@ class SpinLock(Bindable):
 
     def trylock(self) -> bool:
         """Lock if it is free; whether it was."""
+        sched = self._sched
+        if sched.listener is not None:
+            sched.listener("spin_trylock", self)
         if self.owner is not None:
             return False
-        self.lock()
+        sched.current.preempt_count += 1
+        self.owner = sched.current
         return True
 
     def unlock(self) -> None:

@@ -171,7 +171,7 @@ class WaitQueueHead(Bindable):
         kernel = self._kernel
         sched = kernel.sched
         if not announced and sched.listener is not None:
-            sched.listener("wait", self)
+            sched.listener("wait" if exclusive else "wait_event", self)
         if condition():
             return max(timeout_ns or 1, 1)
         task = sched.current

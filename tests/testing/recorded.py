@@ -5,7 +5,18 @@ from __future__ import annotations
 import threading
 
 from lkl_green.kernel.current import current_kernel
-from lkl_green.linux import Completion, Mutex, Timer, Work, kthread_run, msleep, schedule_work
+from lkl_green.linux import (
+    Completion,
+    Mutex,
+    Semaphore,
+    SpinLock,
+    Timer,
+    WaitQueueHead,
+    Work,
+    kthread_run,
+    msleep,
+    schedule_work,
+)
 from lkl_green.testing import Shared, fault_point, random, spawn
 
 
@@ -113,6 +124,31 @@ def kthreads_and_work():
     for completion in ended:
         completion.wait_for_completion()
     msleep(1)
+    assert counter.peek() == 2
+
+
+def renamed():
+    """All operations whose kind had another name when renamed.json was recorded."""
+    counter = Shared(0, "counter")
+    room, go = threading.Semaphore(4), threading.Event()
+    tokens, queue, spin = Semaphore(2, name="tokens"), WaitQueueHead(name="queue"), SpinLock(name="spin")
+
+    def increment():
+        with room:
+            room.acquire(blocking=False)
+            go.wait()
+            queue.wait_event(go.is_set)
+            tokens.down_trylock()
+            if spin.trylock():
+                spin.unlock()
+            counter.value += 1
+
+    go.set()
+    started = [threading.Thread(target=increment) for _ in range(2)]
+    for thread in started:
+        thread.start()
+    for thread in started:
+        thread.join()
     assert counter.peek() == 2
 
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import ast
+import threading
 from pathlib import Path
 
 import pytest
+from recorded import renamed
 
 from lkl_green.kernel.points import POINTS
-from lkl_green.linux import Mutex, Semaphore, SpinLock
-from lkl_green.testing import Shared, spawn
+from lkl_green.linux import Mutex, Semaphore, SpinLock, cond_resched, current_kernel
+from lkl_green.testing import Schedule, Shared, Verdict, explore, replay, spawn
 from lkl_green.testing.actor import Actor
 from lkl_green.testing.policies import Reversal
 from lkl_green.testing.policies.races import Trace
 from lkl_green.testing.testbed import Testbed
 
 TESTING = Path(__file__).parents[2] / "lkl_green" / "testing"
+RECORDED = Path(__file__).parent / "schedules" / "renamed.json"
 CONSUMERS = [
     "actor.py",
     "controller.py",
@@ -25,6 +28,7 @@ CONSUMERS = [
     "detect/spinning.py",
     "policies/profile.py",
     "policies/races.py",
+    "policies/replay.py",
     "shrink/measured.py",
 ]
 
@@ -184,3 +188,84 @@ def test_the_start_of_a_thread_is_an_operation_and_the_first_run_of_a_task_is_no
 
     assert passings(("b", "write", "x"), ("a", "start", None), ("a", "read", "x"))
     assert not passings(("b", "write", "x"), ("a", "start", "thread"), ("a", "read", "x"))
+
+
+# -- what looks at a lock
+
+
+def test_two_looks_at_a_mutex_may_differ():
+    def test():
+        mutex = Mutex(name="mutex")
+
+        def take():
+            with mutex:
+                pass
+
+        taker = spawn(take)
+        assert mutex.is_locked() == mutex.is_locked()
+        taker.join()
+
+    assert explore(test, policy="dfs", schedules=1000).failure is not None
+
+
+def test_two_looks_at_a_recursive_lock_may_differ():
+    def test():
+        lock = threading.RLock()
+
+        def take():
+            with lock:
+                pass
+
+        taker = threading.Thread(target=take)
+        taker.start()
+        assert lock.locked() == lock.locked()
+        taker.join()
+
+    assert explore(test, policy="dfs", schedules=1000, threads=True).failure is not None
+
+
+def test_trying_a_semaphore_for_ever_changes_nothing():
+    def test():
+        semaphore = Semaphore(0, name="never")
+        while not semaphore.down_trylock():
+            cond_resched()
+
+    report = explore(test, schedules=5, max_steps=2000)
+    assert report.failure is not None
+    assert report.failure.verdict is Verdict.LIVELOCK
+    assert "nothing was changed; they were:" in report.failure.detail
+    assert "main: down_trylock never" in report.failure.detail
+
+
+# -- kinds in files
+
+
+def test_a_schedule_with_the_old_names_of_kinds_replays():
+    schedule = Schedule.load(RECORDED)
+    old = {decision.op for decision in schedule.decisions}
+    assert old >= {"lock", "unlock", "trylock", "wait", "down", "spin_lock"}
+    failure = replay(renamed, schedule)
+    assert failure is not None
+    assert failure.verdict.value == schedule.verdict
+    now = failure.schedule.decisions
+    assert [(decision.actor, decision.obj) for decision in now] == [(was.actor, was.obj) for was in schedule.decisions]
+    assert {decision.op for decision in now} >= {"down", "up", "down_trylock", "wait_event", "spin_trylock"}
+
+
+def test_another_kind_that_is_no_old_name_does_not_fit():
+    schedule = Schedule.load(RECORDED)
+    place = next(number for number, decision in enumerate(schedule.decisions) if decision.op == "wait")
+    schedule.decisions[place] = schedule.decisions[place]._replace(op="join")
+    failure = replay(renamed, schedule)
+    assert failure is not None
+    assert failure.verdict is Verdict.MISMATCH
+    assert "wait_event" in failure.detail
+
+
+def test_a_kind_that_does_not_exist_fails_the_test_that_announces_it():
+    def test():
+        current_kernel().sched.listener("lokc", object())
+
+    report = explore(test, schedules=1)
+    assert report.failure is not None
+    assert "'lokc' was announced" in report.failure.error
