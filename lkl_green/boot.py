@@ -14,6 +14,7 @@ from lkl_green.host.ops import HostOps
 from lkl_green.host.threads import ThreadHost
 from lkl_green.kernel.callback import check_callback
 from lkl_green.kernel.kernel import Kernel
+from lkl_green.kernel.livelock import DEFAULT_LIMIT
 from lkl_green.kernel.policy import FixedPriority, Policy
 from lkl_green.kernel.printk import KERN_DEBUG
 
@@ -36,6 +37,7 @@ def lkl_start_kernel(
     name: str = "lkl0",
     open_ended: bool | None = None,
     watchdog_s: float | None = None,
+    livelock_points: int | None = DEFAULT_LIMIT,
     loglevel: int = KERN_DEBUG,
 ) -> Kernel:
     """Boot a kernel; nothing of it runs before `lkl_run()`.
@@ -54,6 +56,8 @@ def lkl_start_kernel(
         open_ended: whether the application, or a foreign thread, may call in when nothing else can happen, so that this
             is no deadlock; by default only without init.
         watchdog_s: end a task that passes no scheduling point for this long; None: no watchdog.
+        livelock_points: under a virtual clock, `lkl_run()` raises Livelock when so many scheduling points have passed
+            while time stood still and a timer was armed; a switch, interrupt or softirq counts as ten. None: never.
         loglevel: messages with a lower level number are printed on the console.
 
     Raises:
@@ -68,6 +72,8 @@ def lkl_start_kernel(
         switch = "semaphore" if ops.foreign_threads_run_kernel else "direct"
     _check_switch(switch, ops)
     _check_options(init, clock, policy, on_oops, watchdog_s)
+    if livelock_points is not None and livelock_points < 1:
+        raise ValueError(f"livelock_points={livelock_points}: use a number from 1 on, or None to look for no livelock")
     kernel = Kernel(
         ops,
         switch,
@@ -79,6 +85,7 @@ def lkl_start_kernel(
         init=init,
         init_args=args,
         watchdog_ns=None if watchdog_s is None else int(watchdog_s * 1e9),
+        livelock_points=livelock_points,
         loglevel=loglevel,
     )
     vfs_init(kernel)

@@ -30,6 +30,7 @@
      |    |    +-- ScopeAcrossSwitch  a kernel thread slept with a cancel scope of the event loop open
      |    +-- KernelPanic             the kernel stopped for good; raised out of lkl_run() from the original
      |    +-- Deadlock                nothing runnable, no timer, no interrupt source, tasks still waiting
+     |    +-- Livelock                tasks or interrupts go round, and virtual time never passes
      |    +-- AwaitCancelled          somebody in the event loop cancelled what a kernel thread awaits
      |    +-- CoroutineStuck          what a kernel thread awaited does not end though it was cancelled
      |    +-- Escape                  a kernel thread would wait for what the kernel does not control
@@ -176,6 +177,10 @@ class KernelPanic(LklError):
 
 class Deadlock(LklError):
     """No task can ever run again: the message names each waiting task, what it waits for and its stack."""
+
+
+class Livelock(LklError):
+    """Tasks or interrupts go round while virtual time stands still: the message names them, with their lines."""
 
 
 class AwaitCancelled(LklError):

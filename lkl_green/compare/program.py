@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from lkl_green.errors import ProgramError
 from lkl_green.kernel.callback import not_plain
+from lkl_green.kernel.stacktext import user_traceback
 
 if TYPE_CHECKING:
     import types
@@ -155,14 +156,3 @@ def explain_failure(error: BaseException) -> str:
     """What went wrong in a kernel: the message, and the traceback of the exception that it came from."""
     cause = error.__cause__
     return str(error) if cause is None else f"{error}\n{user_traceback(cause)}"
-
-
-def user_traceback(error: BaseException) -> str:
-    """A traceback without the frames of this package, which tell nothing about the program."""
-    told = traceback.TracebackException.from_exception(error)
-    package = str(Path(__file__).parent.parent)
-    link: traceback.TracebackException | None = told
-    while link is not None:
-        link.stack[:] = [frame for frame in link.stack if not frame.filename.startswith(package)]
-        link = link.__cause__ or link.__context__
-    return "".join(told.format() if told.stack else told.format_exception_only())

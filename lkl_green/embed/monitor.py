@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from lkl_green.host.native import Event, Thread, get_ident
 from lkl_green.host.stacks import os_thread_frame
-from lkl_green.kernel.watchdog import kernel_code_line
+from lkl_green.kernel.stacktext import kernel_code_line
 
 if TYPE_CHECKING:
     from lkl_green.embed.driver import Driver

@@ -21,8 +21,8 @@ from weakref import ref
 import anyio
 
 from lkl_green.errors import ScopeAcrossSwitch
+from lkl_green.kernel.stacktext import kernel_code_line
 from lkl_green.kernel.task import TASK_NOLOAD
-from lkl_green.kernel.watchdog import kernel_code_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable

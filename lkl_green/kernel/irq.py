@@ -336,6 +336,11 @@ class InterruptController:
         """The numbers that somebody has reserved."""
         return self._irqs.keys()
 
+    def handlers_of(self, irq: int) -> list[Callable[[int], object]]:
+        """The functions that handle an interrupt."""
+        line = self._irqs.get(irq)
+        return [] if line is None else list(line.handlers.values())
+
     def statistics(self) -> dict[int, tuple[str, int]]:
         """Per interrupt number: who uses it and how often it came (/proc/interrupts)."""
         return {irq: (line.user, line.count) for irq, line in sorted(self._irqs.items())}

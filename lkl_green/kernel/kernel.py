@@ -23,10 +23,12 @@ from lkl_green.kernel.fork import Fork
 from lkl_green.kernel.init import Init
 from lkl_green.kernel.irq import InterruptController
 from lkl_green.kernel.kthread import KThreads
+from lkl_green.kernel.livelock import LivelockDetector
 from lkl_green.kernel.loop import RunLoop, RunStatus, RunUntil
 from lkl_green.kernel.nocopy import NoCopy
 from lkl_green.kernel.panic import Faults
 from lkl_green.kernel.printk import Printk
+from lkl_green.kernel.progress import Progress
 from lkl_green.kernel.readiness import Readiness
 from lkl_green.kernel.reboot import DEFAULT_TIMEOUT_S, Reboot
 from lkl_green.kernel.report import KernelStatistics, Reports
@@ -84,6 +86,7 @@ class Kernel(NoCopy):
         init: Callable[..., Any] | None,
         init_args: tuple[Any, ...],
         watchdog_ns: int | None,
+        livelock_points: int | None,
         loglevel: int,
     ) -> None:
         self.name = name
@@ -124,6 +127,8 @@ class Kernel(NoCopy):
         self.workqueues = Workqueues(self)
         self.syscalls = Syscalls(self)
         self.sys = Sys(self.lkl_syscall)
+        self.progress = Progress(self)
+        self.livelock = LivelockDetector(self, livelock_points)
         self.loop = RunLoop(self)
         self.faults = Faults(self, on_oops)
         self.init = Init(self, init, init_args)

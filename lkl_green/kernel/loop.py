@@ -94,11 +94,13 @@ class RunLoop:
         "_owner",
         "_pid",
         "_posts",
+        "_progress",
         "_readiness",
         "_sched",
         "_timers",
         "fatal",
         "running",
+        "was_idle",
     )
 
     def __init__(self, kernel: Kernel) -> None:
@@ -108,6 +110,7 @@ class RunLoop:
         self._timers = kernel.timers
         self._host = kernel.host
         self._readiness = kernel.readiness
+        self._progress = kernel.progress
         self._posts: deque[object] = deque()
         self._clock_is_virtual = kernel.clock.is_virtual
         self._owner = get_ident()
@@ -119,6 +122,8 @@ class RunLoop:
         self._deadline_ns = NEVER
         self._idle_status = RunStatus(_IDLE, None)  # what is returned most often is made once
         self.running = False
+        # The kernel had nothing to do while a timer was armed; the detector of livelocks takes it back.
+        self.was_idle = False
         # An exception that is the application's, not a task's: KeyboardInterrupt, SystemExit.
         self.fatal: BaseException | None = None
 
@@ -222,8 +227,10 @@ class RunLoop:
                     return self._idle()  # as most often; another turn would find the same
             elif not irq.raised:
                 return self._idle()
-            elif self._over_budget():  # an interrupt that raises itself lets no scheduling point pass
-                return RunStatus(early, self.next_event_ns)
+            else:  # an interrupt that raises itself lets no scheduling point pass
+                if self._over_budget():
+                    return RunStatus(early, self.next_event_ns)
+                self._progress.tick()
 
     def _look_on_entry(self) -> None:
         """Look at descriptors; and at all else where the call continues in the middle, on a real clock.
@@ -261,6 +268,7 @@ class RunLoop:
     def _idle(self) -> RunStatus:
         next_ns = self._timers.next_ns
         if next_ns != NEVER:
+            self.was_idle = True
             return RunStatus(_IDLE, next_ns)
         if not self._kernel.open_ended and not self._irq.has_sources:
             report = self._kernel.reports.deadlock("nothing can ever run again")
@@ -322,6 +330,7 @@ class RunLoop:
         if points >= self._next_tick:  # what made us look early, an interrupt for instance, ends no time slice
             self._next_tick = points + POLL_POINTS
             sched.policy.task_tick(sched.current)
+            self._progress.tick()
         if self._over_budget():
             sched.limit = points
             sched.checkpoint = min(sched.checkpoint, points)
@@ -380,10 +389,14 @@ class RunLoop:
             kernel.host.idle_sleep(None)
         elif kernel.irq.held:
             return
-        elif kernel.timers.next_ns != NEVER:
-            if kernel.timers.next_ns > kernel.clock.peek_ns():
-                kernel.clock.advance_to(kernel.timers.next_ns)
+        elif (next_ns := kernel.timers.next_ns) != NEVER:
+            before_ns = kernel.clock.peek_ns()
+            if next_ns > before_ns:
+                kernel.clock.advance_to(next_ns)
+                if next_ns >= self._progress.due_ns:
+                    self._progress.time_passed(before_ns)
             else:
                 kernel.clock.now_ns()  # a callback armed a timer for now: if no time passed, now would never end
+                kernel.livelock.crept(before_ns)
         else:
             kernel.host.idle_sleep(None)

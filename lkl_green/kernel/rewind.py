@@ -51,7 +51,8 @@ class Rewind:
         sched.points = sched.misses = sched.idle_switches = 0
         sched.checkpoint = POLL_POINTS
         sched.leave = False
-        kernel.watchdog.rewinds += 1
+        kernel.progress.rewind()
+        kernel.livelock.rewind()
         kernel.loop.rewind()
         kernel.timers.rewind()
         kernel.bindings.let_go()

@@ -165,14 +165,14 @@ class Tasklet(Bindable):
         func: what to run, called without arguments.
     """
 
-    __slots__ = ("_disabled", "_func", "_queue", "scheduled")
+    __slots__ = ("_disabled", "_queue", "func", "scheduled")
 
     VALUES = ("_disabled",)
 
     def __init__(self, queue: TaskletQueue | None, func: Callable[[], object]) -> None:
         check_callback(func, "tasklet")
         self._queue = queue if queue is not None else kernel_for(self).tasklets
-        self._func = func
+        self.func = func
         self._disabled = 0
         self.scheduled = False
 
@@ -211,13 +211,13 @@ class Tasklet(Bindable):
         if self._disabled:
             return False
         self.scheduled = False
-        self._func()
+        self.func()
         return True
 
     def __repr__(self) -> str:
         state = "scheduled" if self.scheduled else "idle"
         disabled = f", disabled {self._disabled} deep" if self._disabled else ""
-        return f"<Tasklet {getattr(self._func, '__name__', self._func)} {state}{disabled}>"
+        return f"<Tasklet {getattr(self.func, '__name__', self.func)} {state}{disabled}>"
 
 
 class TaskletQueue:
@@ -232,6 +232,11 @@ class TaskletQueue:
         """Queue and raise."""
         self._scheduled.append(tasklet)
         self.kick()
+
+    @property
+    def functions(self) -> list[Callable[[], object]]:
+        """The functions of the tasklets that are scheduled."""
+        return [tasklet.func for tasklet in self._scheduled]
 
     def kick(self) -> None:
         """Make the softirq run."""

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lkl_green.kernel.kernel import Kernel
+    from lkl_green.kernel.task import Task
 
 MAX_SCHEDULE_TIMEOUT = NEVER
 
@@ -132,18 +133,28 @@ class Timer(Bindable):
         return f"<Timer {self.name} {when}>"
 
 
-class _Timeout(Timer):
-    """The timer of one sleep. It is made by the kernel for each sleep, so nothing needs to be checked or found."""
+class SleepTimer(Timer):
+    """The end of a task's time-out. The kernel makes one for each sleep, so nothing needs to be checked or found.
 
-    __slots__ = ()
+    Attributes:
+        task: whom it wakes.
+    """
 
-    def __init__(self, function: Callable[[Timer], object], timers: Timers, name: str) -> None:
+    __slots__ = ("task",)
+
+    def __init__(self, task: Task, timers: Timers) -> None:
         self._timers = timers
         self._entry = None
         self._shut_down = False
-        self.function = function
+        self.function = process_timeout
         self.expires_ns = 0
-        self.name = name
+        self.name = task.comm
+        self.task = task
+
+
+def process_timeout(timer: Any) -> None:
+    """The callback of a SleepTimer."""
+    timer._timers.wake_up(timer.task)
 
 
 class Timers:
@@ -152,6 +163,7 @@ class Timers:
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
         self._clock_is_virtual = kernel.clock.is_virtual
+        self.wake_up = kernel.sched.try_to_wake_up  # what sleepers' timers call
         self._heap: list[list[Any]] = []  # entries [expires_ns, sequence, timer or None if stale]
         self._sequence = 0
         self._stale = 0
@@ -162,6 +174,15 @@ class Timers:
         self.irq = kernel.irq.get_free_irq("timer")
         kernel.irq.request_irq(self.irq, self._interrupt, "timer", dev_id=self)
         kernel.softirq.open_softirq(TIMER_SOFTIRQ, self._run_timers)
+
+    @property
+    def first(self) -> Timer | None:
+        """The armed timer that is due first."""
+        return self._heap[0][2] if self._heap else None
+
+    def sleepers(self) -> set[Task]:
+        """The tasks that a timer will wake: they sleep for a time, or with a time-out."""
+        return {entry[2].task for entry in self._heap if isinstance(entry[2], SleepTimer)}
 
     def now_ns(self) -> int:
         """Read the clock as kernel code does: under a virtual clock this takes time, and timers may become due."""
@@ -307,10 +328,7 @@ class Timers:
             task.state = TASK_RUNNING
             return 0
 
-        def process_timeout(_timer: Timer) -> None:
-            sched.try_to_wake_up(task)
-
-        timer = _Timeout(process_timeout, self, task.comm)
+        timer = SleepTimer(task, self)
         expires = self.now_ns() + timeout_ns
         self.arm(timer, expires)
         try:

@@ -15,18 +15,16 @@ from __future__ import annotations
 
 import ctypes
 import errno
-from os.path import dirname, sep
 from typing import TYPE_CHECKING
 
 from lkl_green.errors import SoftLockup
 from lkl_green.host.native import get_ident
 from lkl_green.host.stacks import os_thread_frame
 from lkl_green.kernel.printk import KERN_EMERG
+from lkl_green.kernel.stacktext import kernel_code_line
 from lkl_green.kernel.task import HARDIRQ_MASK, SOFTIRQ_MASK
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from lkl_green.host.ops import HostTimer
     from lkl_green.kernel.kernel import Kernel
     from lkl_green.kernel.task import Task
@@ -38,9 +36,6 @@ class Watchdog:
     Args:
         kernel: the kernel.
         period_ns: how long a task may run without a scheduling point, between one and two periods; None never starts.
-
-    Attributes:
-        rewinds: how often the counters that show progress were taken back.
     """
 
     def __init__(self, kernel: Kernel, period_ns: int | None) -> None:
@@ -49,7 +44,6 @@ class Watchdog:
         self._timer: HostTimer | None = None
         self._owner = get_ident()
         self._seen: tuple[int, ...] = ()
-        self.rewinds = 0
 
     def start(self) -> None:
         """Begin. Raises OSError(ENOMEM) if the host has no timer."""
@@ -69,7 +63,7 @@ class Watchdog:
 
     def look(self, period_ns: int) -> None:
         """Once a period, in another OS thread than the kernel's: bark if there is no progress since the last look."""
-        now = self._progress()
+        now = self._kernel.progress.activity()
         if now == self._seen and self._is_busy():
             self._bark(period_ns)
         self._seen = now
@@ -80,12 +74,6 @@ class Watchdog:
         timer = self._timer
         if timer is not None:
             self._kernel.host.timer_set_oneshot(timer, self._period_ns or 0)
-
-    def _progress(self) -> tuple[int, ...]:
-        """What changes as long as the kernel does anything but run one piece of code."""
-        kernel = self._kernel
-        sched = kernel.sched
-        return self.rewinds, sched.points, sched.nr_switches, kernel.irq.nr_irqs, sum(kernel.softirq.counts.values())
 
     def _is_busy(self) -> bool:
         sched = self._kernel.sched
@@ -105,22 +93,12 @@ class Watchdog:
         )
         kernel.printk.printk(message, KERN_EMERG)
         error = type("SoftLockup", (SoftLockup,), {"__init__": lambda self: SoftLockup.__init__(self, message)})
-        if self._progress() != self._seen:
+        if kernel.progress.activity() != self._seen:
             return
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(error))
-        if self._progress() != self._seen:
+        if kernel.progress.activity() != self._seen:
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), None)
 
 
 def _in_interrupt(task: Task) -> bool:
     return bool(task.preempt_count & (HARDIRQ_MASK | SOFTIRQ_MASK))
-
-
-def kernel_code_line(frame: FrameType | None) -> str:
-    """Where a task's own code is: the innermost line outside this package, else the innermost line."""
-    package = dirname(dirname(__file__)) + sep
-    found = frame
-    while found is not None and found.f_code.co_filename.startswith(package):
-        found = found.f_back
-    shown = found if found is not None else frame
-    return "an unknown line" if shown is None else f"{shown.f_code.co_filename}:{shown.f_lineno}"

@@ -33,6 +33,8 @@ from lkl_green.kernel.task import TASK_IDLE, TASK_RUNNING
 from lkl_green.kernel.timer import Timer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lkl_green.kernel.completion import Completion
     from lkl_green.kernel.kernel import Kernel
     from lkl_green.kernel.task import Task
@@ -101,6 +103,11 @@ class WorkerPool:
         if current.preempt_count & ~0xFF:
             return None
         return next((worker for worker in self.workers.values() if worker.task is current), None)
+
+    @property
+    def functions(self) -> list[Callable[..., object]]:
+        """The functions of the works that wait for a worker."""
+        return [work.func for work in self._list]
 
     # -- the number of workers
 

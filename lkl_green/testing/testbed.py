@@ -227,6 +227,7 @@ class Testbed:
             clock="virtual",
             policy=controller,
             name="test",
+            livelock_points=None,  # `max_steps` is the limit here
             loglevel=0,
         )
         if self._watchdog_s is not None and self._watch is None:
