@@ -38,6 +38,7 @@ def lkl_start_kernel(
     open_ended: bool | None = None,
     watchdog_s: float | None = None,
     livelock_points: int | None = DEFAULT_LIMIT,
+    hung_task_timeout_s: float | None = None,
     loglevel: int = KERN_DEBUG,
 ) -> Kernel:
     """Boot a kernel; nothing of it runs before `lkl_run()`.
@@ -58,6 +59,8 @@ def lkl_start_kernel(
         watchdog_s: end a task that passes no scheduling point for this long; None: no watchdog.
         livelock_points: under a virtual clock, `lkl_run()` raises Livelock when so many scheduling points have passed
             while time stood still and a timer was armed; a switch, interrupt or softirq counts as ten. None: never.
+        hung_task_timeout_s: log a task that is blocked for longer, on the kernel's clock, with its stack and with who
+            holds what it waits for; None: look for none.
         loglevel: messages with a lower level number are printed on the console.
 
     Raises:
@@ -72,6 +75,8 @@ def lkl_start_kernel(
         switch = "semaphore" if ops.foreign_threads_run_kernel else "direct"
     _check_switch(switch, ops)
     _check_options(init, clock, policy, on_oops, watchdog_s)
+    if hung_task_timeout_s is not None and hung_task_timeout_s <= 0:
+        raise ValueError(f"hung_task_timeout_s={hung_task_timeout_s}: use seconds above 0, or None for no limit")
     if livelock_points is not None and livelock_points < 1:
         raise ValueError(f"livelock_points={livelock_points}: use a number from 1 on, or None to look for no livelock")
     kernel = Kernel(
@@ -86,6 +91,7 @@ def lkl_start_kernel(
         init_args=args,
         watchdog_ns=None if watchdog_s is None else int(watchdog_s * 1e9),
         livelock_points=livelock_points,
+        hung_task_timeout_ns=None if hung_task_timeout_s is None else int(hung_task_timeout_s * 1e9),
         loglevel=loglevel,
     )
     vfs_init(kernel)

@@ -20,6 +20,7 @@ from lkl_green.kernel.current import running_here
 from lkl_green.kernel.exec import Exec
 from lkl_green.kernel.exit import Exits
 from lkl_green.kernel.fork import Fork
+from lkl_green.kernel.hung_task import HungTasks
 from lkl_green.kernel.init import Init
 from lkl_green.kernel.irq import InterruptController
 from lkl_green.kernel.kthread import KThreads
@@ -67,6 +68,7 @@ class Kernel(NoCopy):
         halted: whether it has come to its end.
         init_task: pid 1.
         init_result: what init returned; valid once halted.
+        left_blocked: when init has ended: the report of tasks that were blocked for good then; "" if there were none.
         open_ended: whether the application may still call in when nothing else can happen.
         has_init: whether pid 1 runs a function of the application, at whose end the kernel halts.
         embedding: who runs it inside an event loop; None while nobody does.
@@ -87,6 +89,7 @@ class Kernel(NoCopy):
         init_args: tuple[Any, ...],
         watchdog_ns: int | None,
         livelock_points: int | None,
+        hung_task_timeout_ns: int | None,
         loglevel: int,
     ) -> None:
         self.name = name
@@ -102,6 +105,7 @@ class Kernel(NoCopy):
         self.stopping = False
         self.panicked: KernelPanic | None = None
         self.init_result: Any = None
+        self.left_blocked = ""
         self.init_task: Task
         self._owner = get_ident()
         self.halted_event = Event()
@@ -128,6 +132,7 @@ class Kernel(NoCopy):
         self.syscalls = Syscalls(self)
         self.sys = Sys(self.lkl_syscall)
         self.progress = Progress(self)
+        self.hung_tasks = HungTasks(self, hung_task_timeout_ns)
         self.livelock = LivelockDetector(self, livelock_points)
         self.loop = RunLoop(self)
         self.faults = Faults(self, on_oops)
@@ -158,6 +163,7 @@ class Kernel(NoCopy):
     def power_off(self) -> None:
         """Halt as soon as the current task gives up the CPU (kernel_power_off())."""
         self.stopping = True
+        self.reboot.asked_by = self.sched.current
         self.sched.leave_soon()
         if self.embedding is not None:
             self.embedding.touched()
@@ -355,6 +361,13 @@ class Kernel(NoCopy):
         """Stop tracing; the records."""
         trace, self.sched.trace = self.sched.trace, None
         return [] if trace is None else list(trace.records)
+
+    def report(self) -> str:
+        """The state of each task: since when, what it waits for and who holds that, and where it is (SysRq-t).
+
+        It may be called at any time from the kernel's own OS thread, also in a signal handler.
+        """
+        return self.reports.report()
 
     def ps(self) -> str:
         """A table of the tasks."""

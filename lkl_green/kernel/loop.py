@@ -377,8 +377,18 @@ class RunLoop:
         if kernel.clock.is_virtual:
             self._pause_virtual()
             return
-        next_ns = kernel.timers.next_ns
-        kernel.host.idle_sleep(None if next_ns == NEVER else max(next_ns - kernel.clock.peek_ns(), 0))
+        self._sleep_on_host(min(kernel.timers.next_ns, kernel.hung_tasks.due_ns))
+
+    def _sleep_on_host(self, wake_ns: int) -> None:
+        """Until the doorbell rings, or a timer is due, or it is time to look for hung tasks."""
+        kernel, progress = self._kernel, self._progress
+        before_ns = progress.idle_since_ns = kernel.clock.peek_ns()
+        try:
+            kernel.host.idle_sleep(None if wake_ns == NEVER else max(wake_ns - before_ns, 0))
+        finally:
+            progress.idle_since_ns = None
+        if kernel.clock.peek_ns() >= progress.due_ns:
+            progress.time_passed(before_ns)
 
     def _pause_virtual(self) -> None:
         """Wait for the host's part, which takes no virtual time; else jump to the next timer (rule 90)."""

@@ -4,7 +4,7 @@ Three questions are answered from it:
 
     activity()       does the kernel do anything but run one piece of code?   the watchdogs, from another OS thread
     rounds()         how much has been done while the clock stood still?      kernel/livelock.py
-    off_cpu_since()  how long has a task not run?                             reports, and kernel/hung_task.py
+    off_cpu_since()  since when has a task not run?                           reports, and kernel/hung_task.py
 
 None of it costs anything where tasks switch. The counters exist for other reasons. A task that is switched out says
 itself at which scheduling point it gave up the CPU: the number is a local variable of its `schedule()`. Only "when was
@@ -40,15 +40,27 @@ class Progress:
     Attributes:
         rewinds: how often the other counters were taken back.
         due_ns: when `time_passed()` is to be called next, on the kernel's clock.
+        idle_since_ns: since when the host sleeps; None while it does not.
     """
 
-    __slots__ = ("_clock", "_interval_ns", "_kernel", "_note_points", "_note_times", "_sched", "due_ns", "rewinds")
+    __slots__ = (
+        "_clock",
+        "_interval_ns",
+        "_kernel",
+        "_note_points",
+        "_note_times",
+        "_sched",
+        "due_ns",
+        "idle_since_ns",
+        "rewinds",
+    )
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
         self._sched = kernel.sched
         self._clock = kernel.clock
         self.rewinds = 0
+        self.idle_since_ns: int | None = None
         self._begin()
 
     def _begin(self) -> None:
@@ -91,14 +103,17 @@ class Progress:
         """Time has passed, perhaps a lot, and no scheduling point since `before_ns`."""
         self._note(before_ns)
         now_ns = self._clock.peek_ns()
-        self.due_ns = now_ns + self._interval_ns
+        hung_tasks = self._kernel.hung_tasks
+        if now_ns >= hung_tasks.due_ns:
+            hung_tasks.look(now_ns)
+        self.due_ns = min(now_ns + self._interval_ns, hung_tasks.due_ns)
 
     def _note(self, ns: int) -> None:
         points, times = self._note_points, self._note_times
         points.append(self._sched.points)
         times.append(ns)
         if len(points) >= _MAX_NOTES:
-            del points[::2], times[::2]
+            del points[1::2], times[1::2]
             self._interval_ns *= 2
 
     # -- tasks
@@ -118,4 +133,6 @@ class Progress:
         if point is None:
             return None
         noted = bisect_left(self._note_points, point)
-        return self._note_times[noted] if noted < len(self._note_times) else self._clock.peek_ns()
+        if noted < len(self._note_times):
+            return self._note_times[noted]
+        return self._clock.peek_ns() if self.idle_since_ns is None else self.idle_since_ns

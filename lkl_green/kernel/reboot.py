@@ -19,7 +19,7 @@ from lkl_green.arch.base import TIF_HOST_THREAD
 from lkl_green.errors import HaltTimeout
 from lkl_green.kernel.loop import RunUntil
 from lkl_green.kernel.sched import NEVER
-from lkl_green.kernel.task import PF_NEWBORN, TASK_RUNNING, Task
+from lkl_green.kernel.task import PF_KTHREAD, PF_NEWBORN, TASK_RUNNING, Task
 from lkl_green.kernel.unistd import LINUX_REBOOT_CMD_RESTART, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, NR_reboot
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ class Reboot:
         self._kernel = kernel
         self.timeout_s = DEFAULT_TIMEOUT_S
         self.abandoned: list[Task] = []
+        self.asked_by: Task | None = None
+        self._quiet = False
 
     # -- asking for it
 
@@ -117,6 +119,7 @@ class Reboot:
 
     def halt_quietly(self) -> None:
         """Halt on the way out of an error, which matters more than what goes wrong here."""
+        self._quiet = True
         try:
             self._kernel.lkl_sys_halt()
         except Exception as error:
@@ -132,6 +135,8 @@ class Reboot:
         """
         kernel = self._kernel
         sched = kernel.sched
+        if not self._quiet and kernel.panicked is None:
+            self._look_at_what_is_left()
         kernel.halting = True
         sched.halting = sched.post_switch = True
         sched.limit = NEVER
@@ -144,6 +149,24 @@ class Reboot:
             if not sched.schedule_idle() or kernel.host.time() >= deadline:
                 break
         self._power_down()
+
+    def _look_at_what_is_left(self) -> None:
+        """Warn of what should have ended (LKL: threads_cleanup()), and keep a report of what is blocked for good.
+
+        Sleeping kernel threads are normal. The task that asked for the halt runs, of course.
+        """
+        kernel = self._kernel
+        # init may end before the other two have run for the first time
+        first = (kernel.init_task, kernel.kthreads.kthreadd, kernel.softirq.ksoftirqd)
+        for task in kernel.pids:
+            if task.exit_state or task in first or task.thread_flags & TIF_HOST_THREAD:
+                continue
+            if not task.flags & PF_KTHREAD:
+                kernel.printk.warn(f"non kernel thread task {task.comm}")
+            if task.state == TASK_RUNNING and task is not self.asked_by:
+                kernel.printk.warn(f"thread {task.comm} still running while halting")
+        if kernel.has_init:
+            kernel.left_blocked = kernel.reports.blocked_for_good()
 
     def _kill(self, task: Task) -> None:
         """Drop a task that never ran, reap a zombie; wake any other, to be raised TaskKilled in."""

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 import traceback
 from dataclasses import dataclass
-from os.path import dirname, join
+from os.path import join
 from typing import TYPE_CHECKING
 
+from lkl_green.host.stacks import os_thread_frame
+from lkl_green.kernel.hung_task import blocked_for_good
+from lkl_green.kernel.stacktext import FIRST, PACKAGE
 from lkl_green.kernel.task import PF_NEWBORN, TASK_NOLOAD, TASK_RUNNING, Task, state_letter, state_name
+from lkl_green.kernel.waitfor import find_cycle, wait_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import FrameType
+
     from lkl_green.kernel.kernel import Kernel
 
 
@@ -52,27 +60,80 @@ class Reports:
             lines.append(line.rstrip())
         return "\n".join(lines) + "\n"
 
-    def dump_stacks(self) -> str:
-        """The Python stack of each task that is switched out (sysrq-t)."""
-        return "".join(map(self._describe, self._kernel.pids))
+    def report(self) -> str:
+        """Each task: state, for how long, what it waits for, who holds that, its stack; and who waits in a cycle."""
+        kernel = self._kernel
+        tasks = list(kernel.pids)
+        head = f"kernel {kernel.name} at {kernel.clock.peek_ns() / 1e9:.6f} s, {len(tasks)} tasks:\n"
+        return head + self._cycle(tasks) + "".join(map(self.describe, tasks))
 
-    def _describe(self, task: Task, own_code_only: bool = False) -> str:
+    def describe(self, task: Task) -> str:
+        """One task of `report()`. A service thread that waits for work needs no stack."""
+        waits = [self._for_how_long(task), self._for_what(task)]
+        head = f"task {task.comm}-{task.pid}: {state_name(task.exit_state or task.state)}{''.join(waits)}\n"
+        return head if task.state & TASK_NOLOAD else head + self._stack(task, own_code_only=True)
+
+    def _for_how_long(self, task: Task) -> str:
+        kernel = self._kernel
+        since_ns = None if task.state == TASK_RUNNING else kernel.progress.off_cpu_since(task)
+        return "" if since_ns is None else f" for at least {max(kernel.clock.peek_ns() - since_ns, 0) / 1e9:.3f} s"
+
+    def _for_what(self, task: Task) -> str:
+        if task.state == TASK_RUNNING:
+            return ""
+        wait = wait_of(task, self._kernel.pids)
+        parts = [] if wait.obj is None else [f", waiting for {wait.obj}"]
+        if wait.holder is not None:
+            name = f"{wait.holder.comm}-{wait.holder.pid}"
+            parts.append(f", until {name} ends" if wait.ends else f", which {name} holds")
+        if task in (sleepers := self._kernel.timers.sleepers()):
+            parts.append(f", with a time-out at {sleepers[task] / 1e9:.6f} s")
+        return "".join(parts)
+
+    def _cycle(self, tasks: Iterable[Task]) -> str:
+        waits = [wait_of(task, tasks) for task in tasks if task.state != TASK_RUNNING]
+        names = [f"{wait.task.comm}-{wait.task.pid}" for wait in find_cycle(waits)]
+        return f"a cycle: {' -> '.join([*names, names[0]])}, each waits for the next\n" if names else ""
+
+    def blocked_for_good(self) -> str:
+        """The tasks that nothing in the kernel can wake any more; "" if there are none."""
+        tasks = blocked_for_good(self._kernel)
+        if not tasks:
+            return ""
+        names = ", ".join(f"{task.comm}-{task.pid}" for task in tasks)
+        head = f"init has ended, and {names} {'is' if len(tasks) == 1 else 'are'} blocked for good (state D)\n"
+        return head + self._cycle(tasks) + "".join(map(self.describe, tasks))
+
+    def dump_stacks(self) -> str:
+        """The Python stack of each task that is switched out, this package's frames included."""
+        return "".join(self._describe_stack(task) for task in self._kernel.pids)
+
+    def _describe_stack(self, task: Task, own_code_only: bool = False) -> str:
         waiting = f", waiting for {task.waiting_for}" if task.waiting_for is not None and task.state else ""
         head = f"task {task.comm}-{task.pid}: {state_name(task.exit_state or task.state)}{waiting}\n"
-        if task is self._kernel.sched.current:
-            return head
-        frame = None if task.flags & PF_NEWBORN else self._kernel.arch.stack_of(task)
+        return head if task is self._kernel.sched.current else head + self._stack(task, own_code_only)
+
+    def _stack(self, task: Task, own_code_only: bool) -> str:
+        frame = self._frame(task)
         if frame is None:
-            return head + "  (has not run)\n"
+            return "" if task.exit_state else "  (has not run)\n"
         stack = traceback.extract_stack(frame)
         # What is above is the host thread's affair, and a different one in each configuration.
-        first = next((number for number, entry in enumerate(stack) if entry.name == "ret_from_fork"), 0)
-        package = dirname(dirname(__file__))
-        hidden = tuple(join(package, layer) for layer in ("arch", "host"))
+        first = next((number for number, entry in enumerate(stack) if entry.name == FIRST), 0)
+        hidden = tuple(join(PACKAGE, layer) for layer in ("arch", "host"))
         shown = [entry for entry in stack[first:] if not entry.filename.startswith(hidden)]
         if own_code_only:  # unless all of it is ours
-            shown = [entry for entry in shown if not entry.filename.startswith(join(package, ""))] or shown
-        return head + "".join(traceback.format_list(shown))
+            shown = [entry for entry in shown if not entry.filename.startswith(PACKAGE)] or shown
+        return "".join(traceback.format_list(shown))
+
+    def _frame(self, task: Task) -> FrameType | None:
+        """The innermost frame of a task; that of the current one is ours, unless another OS thread runs it."""
+        arch = self._kernel.arch
+        if task.flags & PF_NEWBORN:
+            return None
+        if task is not self._kernel.sched.current:
+            return arch.stack_of(task)
+        return sys._getframe() if arch.runs_current() else os_thread_frame(arch.os_thread_of(task))
 
     def stuck(self) -> list[Task]:
         """Sleeping tasks that only another task could wake: not service threads, not host tasks between calls.
@@ -95,7 +156,7 @@ class Reports:
         if not tasks:
             return ""
         names = ", ".join(f"{task.comm}-{task.pid}" for task in tasks)
-        stacks = "".join(self._describe(task, own_code_only=True) for task in tasks)
+        stacks = "".join(self._describe_stack(task, own_code_only=True) for task in tasks)
         return (
             f"deadlock: {what}: nothing is runnable, no timer is armed and no interrupt is expected, "
             f"while {names} wait{'s' if len(tasks) == 1 else ''}\n{stacks}"

@@ -180,9 +180,9 @@ class Timers:
         """The armed timer that is due first."""
         return self._heap[0][2] if self._heap else None
 
-    def sleepers(self) -> set[Task]:
-        """The tasks that a timer will wake: they sleep for a time, or with a time-out."""
-        return {entry[2].task for entry in self._heap if isinstance(entry[2], SleepTimer)}
+    def sleepers(self) -> dict[Task, int]:
+        """The tasks that a timer will wake, with when: they sleep for a time, or with a time-out."""
+        return {entry[2].task: entry[0] for entry in self._heap if isinstance(entry[2], SleepTimer)}
 
     def now_ns(self) -> int:
         """Read the clock as kernel code does: under a virtual clock this takes time, and timers may become due."""

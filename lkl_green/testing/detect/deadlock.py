@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lkl_green.kernel.task import TASK_DEAD
+from lkl_green.kernel.waitfor import Wait, find_cycle, wait_of
 from lkl_green.testing.detect.lostwakeup import hints
-from lkl_green.testing.detect.waitfor import Wait, find_cycle, wait_of
 from lkl_green.testing.source import stack_of
 
 if TYPE_CHECKING:

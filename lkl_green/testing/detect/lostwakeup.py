@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from lkl_green.kernel.kernel import Kernel
+    from lkl_green.kernel.waitfor import Wait
     from lkl_green.testing.detect.evidence import Evidence
-    from lkl_green.testing.detect.waitfor import Wait
 
 # Notifications that are not remembered, and what waits for them.
 _FORGOTTEN = kinds(lambda point: point.forgotten and not point.waits)
