@@ -17,6 +17,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lkl_green.compare.toplevel import may_define
 from lkl_green.errors import ProgramError
 from lkl_green.kernel.callback import not_plain
 from lkl_green.kernel.stacktext import user_traceback
@@ -40,8 +41,12 @@ def load_program(path: str | Path, *args: Any) -> Iterator[Callable[..., Any]]:
     Raises:
         ProgramError: there is no such file, it is no Python, it fails while it is loaded, or it has no such `init`.
     """
+    file = Path(path)
+    source, _ = _compile(file)
+    if not may_define(source, "init"):  # a script would do all that it does before this could be said
+        raise ProgramError(_no_init(file))
     with load_file(path) as module:
-        yield _find_init(Path(path), module, args)
+        yield _find_init(file, module, args)
 
 
 @contextmanager
@@ -52,7 +57,7 @@ def load_file(path: str | Path) -> Iterator[types.ModuleType]:
         ProgramError: there is no such file, it is no Python, or it fails while it is loaded.
     """
     file = Path(path)
-    code = _compile(file)
+    _, code = _compile(file)
     directory = file.resolve().parent
     before = set(sys.modules)
     sys.path.insert(0, str(directory))
@@ -64,9 +69,11 @@ def load_file(path: str | Path) -> Iterator[types.ModuleType]:
         _forget_modules(before, directory)
 
 
-def _compile(file: Path) -> types.CodeType:
+def _compile(file: Path) -> tuple[bytes, types.CodeType]:
+    """The source of a file, and what it compiles to."""
     try:
-        return compile(file.read_bytes(), str(file), "exec", dont_inherit=True)
+        source = file.read_bytes()
+        return source, compile(source, str(file), "exec", dont_inherit=True)
     except OSError as error:
         raise ProgramError(f"{file}: {error.strerror or error}") from error
     except SyntaxError as error:
@@ -100,13 +107,17 @@ def _line_in(file: Path, error: Exception) -> int:
     return lines[-1] if lines else 0
 
 
+def _no_init(file: Path) -> str:
+    return (
+        f"{file}: it has no function `init`, which the kernel calls as process 1; is it a script? "
+        "`lkl-green run --threads` runs those"
+    )
+
+
 def _find_init(file: Path, module: types.ModuleType, args: tuple[Any, ...]) -> Callable[..., Any]:
     init = getattr(module, "init", None)
     if init is None:
-        raise ProgramError(
-            f"{file}: it has no function `init`, which the kernel calls as process 1; is it a script? "
-            "`lkl-green run --threads` runs those"
-        )
+        raise ProgramError(_no_init(file))
     if not callable(init):
         raise ProgramError(f"{file}: its `init` is not a function but {type(init).__name__} {init!r}")
     kind = not_plain(init)
