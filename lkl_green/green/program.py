@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from lkl_green import lkl_start_kernel
+from lkl_green.errors import KernelPanic
 from lkl_green.green.patch import green_threads
 from lkl_green.green.thread import current_handle, threads_of
 from lkl_green.kernel.current import current_kernel
@@ -27,12 +28,19 @@ def run_threads(main: Callable[..., Any], *args: Any, **options: Any) -> Any:
 
     Raises:
         Deadlock: with who holds what and who waits for it.
-        KernelPanic: from the exception that left `main`.
+        KernelPanic: the watchdog ended a thread that never let the others run.
+        Exception: whatever leaves `main`, as in plain Python.
     """
     watch_s = options.pop("watch_s", 5.0)
     kernel = lkl_start_kernel(as_main(main), *args, **{"clock": "virtual", "loglevel": 0, **options})
     with green_threads(kernel, watch_s):
-        return kernel.run()
+        try:
+            return kernel.run()
+        except KernelPanic as panic:
+            error = panic.__cause__
+            if not isinstance(error, Exception):
+                raise
+    raise error  # out here, where the panic does not become its context
 
 
 def as_main(main: Callable[..., Any]) -> Callable[..., Any]:

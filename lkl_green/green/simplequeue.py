@@ -24,6 +24,8 @@ class SimpleQueue:
     def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
         """Put an item; this never waits (queue.SimpleQueue.put)."""
         kernel = running_here.kernel
+        if kernel is not None and kernel.sched.current.killed:
+            kernel = None  # an executor's weak reference may call this while a thread is unwound: no scheduling point
         if kernel is not None and kernel.sched.listener is not None:
             kernel.sched.listener("put", self)
         self._items.append(item)

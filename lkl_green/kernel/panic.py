@@ -5,20 +5,21 @@
     TaskKilled                   the task was taken down; nothing to report
     KeyboardInterrupt and such   meant for the application: raised out of lkl_run(); the kernel stays usable
 
-A panic stops the kernel at the next scheduling point: `lkl_run()` raises KernelPanic from the original exception. The
+A panic stops the kernel at the next scheduling point: `lkl_run()` raises KernelPanic from the original exception. It is
+in the log, too, but not shown on the console, where whoever catches the exception would tell it a second time. The
 tasks stay as they are, to be looked at, until `lkl_sys_halt()` takes them down.
 """
 
 from __future__ import annotations
 
 import errno
-import traceback
 from typing import TYPE_CHECKING, Any
 
 from lkl_green.errors import KernelBug, KernelPanic, SoftLockup, TaskKilled, TaskUnwind
 from lkl_green.kernel.policy import FixedPriority
 from lkl_green.kernel.printk import KERN_EMERG, KERN_ERR
 from lkl_green.kernel.signum import SIGABRT, SIGKILL, SIGSEGV, TermSignal
+from lkl_green.kernel.stacktext import user_traceback
 from lkl_green.kernel.task import PF_KTHREAD, TASK_RUNNING
 
 if TYPE_CHECKING:
@@ -53,17 +54,16 @@ class Faults:
         """An exception left a user program: the process dies of it, and nothing else; its exit code, SIGABRT."""
         printk = self._kernel.printk
         printk.printk(f"{task.comm}[{task.pid}]: killed by {type(error).__name__}: {error}", KERN_ERR)
-        printk.printk("".join(traceback.format_exception(error)), KERN_ERR)
+        printk.printk(user_traceback(error), KERN_ERR)
         return TermSignal(SIGABRT)
 
     def oops(self, task: Task, error: BaseException) -> None:
         """Log an exception that killed a task; with on_oops="panic", or in init, stop the kernel."""
-        self._kernel.printk.tainted += 1
-        self._kernel.printk.printk(f"Oops: {task.comm}-{task.pid}: {type(error).__name__}: {error}", KERN_EMERG)
-        self._kernel.printk.printk("".join(traceback.format_exception(error)), KERN_EMERG)
+        panics = task.pid == 1 or self._on_oops == "panic"
+        self._log(f"Oops: {task.comm}-{task.pid}: {type(error).__name__}: {error}", error, panics)
         if task.pid == 1:
             self.panic(f"{type(error).__name__} in init: {error}", error)
-        elif self._on_oops == "panic":
+        elif panics:
             self.panic(f"Fatal exception: {type(error).__name__} in {task.comm}-{task.pid}: {error}", error)
 
     def oops_in_interrupt(self, error: BaseException, where: str) -> None:
@@ -77,11 +77,18 @@ class Faults:
         if isinstance(error, TaskUnwind) and not isinstance(error, SoftLockup):
             self.panic(f"Aiee, killing interrupt handler! do_exit() or execve() in {where}", error)
             return
-        self._kernel.printk.tainted += 1
-        self._kernel.printk.printk(f"Oops in {where}: {type(error).__name__}: {error}", KERN_EMERG)
-        self._kernel.printk.printk("".join(traceback.format_exception(error)), KERN_EMERG)
-        if self._on_oops == "panic":
+        panics = self._on_oops == "panic"
+        self._log(f"Oops in {where}: {type(error).__name__}: {error}", error, panics)
+        if panics:
             self.panic(f"Fatal exception in interrupt: {type(error).__name__} in {where}: {error}", error)
+
+    def _log(self, text: str, error: BaseException, panics: bool) -> None:
+        """Log an oops. One that becomes a panic is raised out of `lkl_run()`, and the console need not tell it, too."""
+        printk = self._kernel.printk
+        printk.tainted += 1
+        console = not panics or self._kernel.halting  # a halt raises nothing
+        printk.printk(text, KERN_EMERG, console)
+        printk.printk(user_traceback(error), KERN_EMERG, console)
 
     def bad_pick(self, task: Task) -> None:
         """The scheduling policy has picked a task that is not runnable: a panic.
@@ -113,5 +120,5 @@ class Faults:
             return
         kernel.panicked = KernelPanic(f"Kernel panic - not syncing: {text}")
         kernel.panicked.__cause__ = cause
-        kernel.printk.printk(str(kernel.panicked), KERN_EMERG)
+        kernel.printk.printk(str(kernel.panicked), KERN_EMERG, console=kernel.halting)
         kernel.power_off()

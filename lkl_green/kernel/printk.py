@@ -55,13 +55,13 @@ class Printk:
         self.records: deque[LogRecord] = deque(maxlen=LOG_CAPACITY)
         self.tainted = 0
 
-    def printk(self, text: str, level: int = KERN_INFO) -> None:
-        """Log a message; each of its lines becomes a record."""
+    def printk(self, text: str, level: int = KERN_INFO, console: bool = True) -> None:
+        """Log a message; each of its lines becomes a record. Without `console` it is in the log only."""
         now = self._clock.peek_ns()
         for line in text.rstrip("\n").split("\n"):
             record = LogRecord(level, now, line)
             self.records.append(record)
-            if level < self.console_loglevel:
+            if console and level < self.console_loglevel:
                 self._show(record)
 
     def _show(self, record: LogRecord) -> None:
