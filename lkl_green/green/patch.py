@@ -33,7 +33,7 @@ from lkl_green.green.aio import default_selector
 from lkl_green.green.lock import Lock, RLock
 from lkl_green.green.rebind import Rebinder
 from lkl_green.green.simplequeue import SimpleQueue
-from lkl_green.green.watch import Watch
+from lkl_green.green.watch import Watch, advise
 from lkl_green.host import native
 from lkl_green.kernel.current import running_here
 
@@ -291,6 +291,8 @@ def green_threads(
     """
     if kernel is not None and not kernel.lkl_is_running():
         raise KernelHalted("green_threads() for a kernel that has halted")
+    if kernel is not None:
+        advise(kernel)
     replacements = Replacements(roots)
     with ExitStack() as stack:
         replacements.install()

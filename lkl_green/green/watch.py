@@ -66,10 +66,10 @@ class Watch:
 
     def _serve(self) -> None:
         """In an OS thread of its own."""
-        seen: tuple[int, int] | None = None
+        seen: tuple[int, ...] | None = None
         while not self._stop.acquire(timeout=self._limit_s):
             sched = self._kernel.sched
-            now = (sched.points, sched.nr_switches)
+            now = self._kernel.progress.activity()
             if now == seen and sched.current is not sched.swapper and not self._kernel.halted:
                 self._tell()
             seen = now
@@ -92,6 +92,17 @@ class Watch:
         text, self._text = self._text, ""
         if text and self._kernel.sched.current is not self._kernel.sched.swapper:
             raise Escape(text)
+
+
+def advise(kernel: Kernel) -> None:
+    """Have the kernel's watchdog say what to do in the words of `threading`."""
+    kernel.watchdog.advice = (
+        "a thread that spins never lets the others run here: wait for an Event or a Condition, or sleep in the loop"
+    )
+    kernel.watchdog.advice_on_calls = (
+        "it waits for something outside the kernel, where nothing else can run: use locks and queues that were made "
+        "inside, and time.sleep()"
+    )
 
 
 def _program_line(frame: FrameType | None) -> str:

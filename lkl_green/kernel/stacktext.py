@@ -40,6 +40,16 @@ def told_line(frame: FrameType | None) -> str:
     return f"{code.co_filename}:{shown.f_lineno} in {code.co_name}" + (f": {text}" if text else "")
 
 
+def source_of_call(frame: FrameType) -> str:
+    """The expression that a frame is at, as it stands in the source; the whole line if it spans several."""
+    code = frame.f_code
+    line, end_line, column, end_column = list(code.co_positions())[frame.f_lasti // 2]
+    text = linecache.getline(code.co_filename, line or 0)
+    if line is None or line != end_line:
+        return text.strip()
+    return text.encode()[column:end_column].decode(errors="replace").strip()
+
+
 def told_function(function: object) -> str:
     """A function with where it is defined: `name at file:line`."""
     name = getattr(function, "__qualname__", None) or repr(function)

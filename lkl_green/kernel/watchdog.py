@@ -15,16 +15,23 @@ from __future__ import annotations
 
 import ctypes
 import errno
+from dis import opname
 from typing import TYPE_CHECKING
 
 from lkl_green.errors import SoftLockup
-from lkl_green.host.native import get_ident
+from lkl_green.host.native import get_ident, sleep
 from lkl_green.host.stacks import os_thread_frame
 from lkl_green.kernel.printk import KERN_EMERG
-from lkl_green.kernel.stacktext import kernel_code_line
+from lkl_green.kernel.stacktext import own_code_frame, source_of_call, told_line
 from lkl_green.kernel.task import HARDIRQ_MASK, SOFTIRQ_MASK
 
+# A call in which each of these looks finds the task is one that blocks.
+_SAMPLES = 5
+_SAMPLE_S = 0.01
+
 if TYPE_CHECKING:
+    from types import FrameType
+
     from lkl_green.host.ops import HostTimer
     from lkl_green.kernel.kernel import Kernel
     from lkl_green.kernel.task import Task
@@ -36,6 +43,9 @@ class Watchdog:
     Args:
         kernel: the kernel.
         period_ns: how long a task may run without a scheduling point, between one and two periods; None never starts.
+
+    Attributes:
+        advice, advice_on_calls: what to do about a task that computes, and about one that is in a call that blocks.
     """
 
     def __init__(self, kernel: Kernel, period_ns: int | None) -> None:
@@ -44,6 +54,11 @@ class Watchdog:
         self._timer: HostTimer | None = None
         self._owner = get_ident()
         self._seen: tuple[int, ...] = ()
+        self.advice = "call cond_resched() in long computations"
+        self.advice_on_calls = (
+            "a call that blocks stops every kernel thread: msleep() sleeps, and Ctrl-C or an exception gets through "
+            "when the call returns"
+        )
 
     def start(self) -> None:
         """Begin. Raises OSError(ENOMEM) if the host has no timer."""
@@ -84,12 +99,15 @@ class Watchdog:
         task = kernel.sched.current
         ident = kernel.arch.os_thread_of(task) if task is not kernel.sched.swapper else self._owner
         frame = os_thread_frame(ident)
-        where = kernel_code_line(frame)
         seconds = period_ns / 1e9
         handler = "an interrupt handler or callback on top of " if _in_interrupt(task) else ""
+        call = self._blocking_call(ident, frame)
+        if kernel.progress.activity() != self._seen:  # looking took a while
+            return
+        what = f", inside the call {call}; {self.advice_on_calls}" if call else f"; {self.advice}"
         message = (
             f"BUG: soft lockup - {handler}{task.comm}-{task.pid} has not reached a scheduling point for {seconds:g}s, "
-            f"at {where}; call cond_resched() in long computations"
+            f"at {told_line(frame)}{what}"
         )
         kernel.printk.printk(message, KERN_EMERG)
         error = type("SoftLockup", (SoftLockup,), {"__init__": lambda self: SoftLockup.__init__(self, message)})
@@ -98,6 +116,19 @@ class Watchdog:
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(error))
         if kernel.progress.activity() != self._seen:
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), None)
+
+    def _blocking_call(self, ident: int, frame: FrameType | None) -> str:
+        """The call of a C function that the task is in all the time; "" if it computes, or is not in one."""
+        if frame is None or own_code_frame(frame) is not frame:
+            return ""
+        instruction = frame.f_lasti
+        if not opname[frame.f_code.co_code[instruction]].startswith("CALL"):
+            return ""
+        for _ in range(_SAMPLES):
+            sleep(_SAMPLE_S)
+            if os_thread_frame(ident) is not frame or frame.f_lasti != instruction:
+                return ""
+        return source_of_call(frame)
 
 
 def _in_interrupt(task: Task) -> bool:

@@ -202,7 +202,7 @@ def test_the_line_is_the_threads_own_although_it_spins_inside_the_kernel(boot):
     kernel.run()
     first, second = lockups(kernel)
     assert "delays-4" in first
-    assert f"{__file__}:{delays.__code__.co_firstlineno + 1};" in first
+    assert f"{__file__}:{delays.__code__.co_firstlineno + 1} in delays: ndelay" in first
     assert "waits-5" in second
     assert any(where in second for where in SPIN_LINES)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from lkl_green.green.patch import green_threads
 from lkl_green.green.program import as_main
 from lkl_green.green.thread import fail
+from lkl_green.green.watch import advise
 from lkl_green.kernel.current import current_kernel
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def green_schedules(test: Callable[[], object]) -> Iterator[Callable[[], object]
 
         def run() -> None:
             replacements.rewind(current_kernel())
+            advise(current_kernel())
             threading.excepthook = fail
             main()
 
