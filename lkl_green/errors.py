@@ -31,6 +31,7 @@
      |    +-- KernelPanic             the kernel stopped for good; raised out of lkl_run() from the original
      |    +-- Deadlock                nothing runnable, no timer, no interrupt source, tasks still waiting
      |    +-- Livelock                tasks or interrupts go round, and virtual time never passes
+     |    +-- TimeLimit               a run took longer than it was given
      |    +-- AwaitCancelled          somebody in the event loop cancelled what a kernel thread awaits
      |    +-- CoroutineStuck          what a kernel thread awaited does not end though it was cancelled
      |    +-- Escape                  a kernel thread would wait for what the kernel does not control
@@ -181,6 +182,10 @@ class Deadlock(LklError):
 
 class Livelock(LklError):
     """Tasks or interrupts go round while virtual time stands still: the message names them, with their lines."""
+
+
+class TimeLimit(LklError):
+    """A run took longer than it was given."""
 
 
 class AwaitCancelled(LklError):

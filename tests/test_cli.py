@@ -267,9 +267,9 @@ def test_no_such_file(call: Call) -> None:
     [
         ("def init(:\n", ":1: syntax error: invalid syntax"),
         ("pass\n\0", "this is no Python source|syntax error: source code .* null bytes"),
-        ("import no_such_module_anywhere", ":1: loading it fails with ModuleNotFoundError: No module named"),
-        ("def f():\n    1 / 0\nf()", ":3: loading it fails with ZeroDivisionError: division by zero|:2: loading"),
-        ("raise SystemExit(0)", "it exits while it is loaded"),
+        ("import no_such_module_anywhere as init", ":1: loading it fails with ModuleNotFoundError: No module named"),
+        ("def init():\n    1 / 0\ninit()", ":3: loading it fails with ZeroDivisionError: division by zero|:2: loading"),
+        ("init = 1\nraise SystemExit(0)", "it exits while it is loaded"),
         ("x = 1", "it has no function `init`, which the kernel calls as process 1; is it a script?"),
         ("init = 3", "its `init` is not a function but int 3"),
         ("async def init(): pass", "its `init` is a coroutine function"),
@@ -553,7 +553,8 @@ def test_ctrl_c(program: Program, host: str, doing: str) -> None:
         out, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert out == "cleaned up\n"
-    assert err == "lkl-green: interrupted\n"
+    assert err.startswith("lkl-green: interrupted\nkernel lkl0 at ")
+    assert f"in init\n    {doing}" in err
 
 
 def test_a_second_ctrl_c_ends_a_thread_that_never_yields(program: Program) -> None:
@@ -576,7 +577,238 @@ def test_a_second_ctrl_c_ends_a_thread_that_never_yields(program: Program) -> No
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert err == "lkl-green: interrupted\n"
+    assert err.startswith("lkl-green: interrupted\nkernel lkl0 at ")
+    assert "task init-1: RUNNING\n" in err
+    assert "in init\n" in err
+
+
+def test_a_thread_that_goes_on_after_ctrl_c_is_named_with_what_helps(program: Program) -> None:
+    text = """
+        def init():
+            print("running", flush=True)
+            while True:
+                pass
+    """
+    with lkl_green_process("run", program(text)) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "running\n"
+        process.send_signal(signal.SIGINT)
+        told = process.stdout.readline()
+        assert "interrupted, but init-1 has not reached a scheduling point since, at " in told
+        assert "press Ctrl-C again" in told
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+    assert process.returncode == 130
+
+
+@pytest.mark.parametrize("host", ["greenlet", "thread"])
+def test_sigquit_tells_what_every_thread_does_and_the_run_goes_on(program: Program, host: str) -> None:
+    text = """
+        from lkl_green.linux import Completion, kthread_run, msleep
+
+        def waits():
+            Completion(name="godot").wait_for_completion()
+
+        def init():
+            kthread_run(waits, name="waits")
+            print("running", flush=True)
+            msleep(1500)
+            return 3
+    """
+    with lkl_green_process("run", "--host", host, program(text)) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "running\n"
+        process.send_signal(signal.SIGQUIT)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 3
+    assert err.startswith("kernel lkl0 at ")
+    assert "waiting for <Completion godot" in err
+    assert "in waits\n" in err
+
+
+# -- what a run ends by
+
+
+@pytest.mark.parametrize("host", ["greenlet", "thread"])
+@pytest.mark.parametrize("doing", ["msleep(100_000)", "Completion(name='never').wait_for_completion()"])
+def test_a_time_limit_ends_the_run_with_a_report(call: Call, program: Program, host: str, doing: str) -> None:
+    text = f"""
+        from lkl_green.linux import Completion, kthread_run, msleep
+
+        def ticks():
+            while True:
+                msleep(10)
+
+        def init():
+            kthread_run(ticks)
+            {doing}
+    """
+    outcome = call("run", "--time-limit", "0.2", "--host", host, program(text))
+    assert outcome.status == 124
+    assert outcome.err.startswith("lkl-green: time limit: the kernel has run for 0.2 s\nkernel lkl0 at ")
+    assert f"in init\n    {doing}" in outcome.err
+
+
+@pytest.mark.parametrize("doing", ["pass", "time.sleep(60)"])
+def test_a_time_limit_ends_the_process_if_a_thread_does_not_give_up_the_cpu(program: Program, doing: str) -> None:
+    text = f"""
+        import time
+
+        def init():
+            while True:
+                {doing}
+    """
+    with lkl_green_process("run", "--time-limit", "0.2", program(text)) as process:
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 124
+    assert "the process ends\n" in err
+    assert "in init\n" in err
+
+
+def test_a_time_limit_that_is_not_reached_is_not_noticed(call: Call, program: Program) -> None:
+    outcome = call("run", "--time-limit", "60", program(GREETING), "x", "5")
+    assert (outcome.status, outcome.err) == (5, "")
+
+
+def test_a_hung_task_is_told_by_default_and_not_if_it_is_switched_off(call: Call, program: Program) -> None:
+    text = """
+        from lkl_green.linux import Completion, kernel_power_off, kthread_run, msleep, ssleep
+
+        def ends():
+            ssleep(300)
+            kernel_power_off()
+
+        def ticks():
+            while True:
+                msleep(500)
+
+        def init():
+            kthread_run(ends)
+            kthread_run(ticks)
+            Completion(name="never").wait_for_completion()
+    """
+    told = call("run", "--clock", "virtual", program(text))
+    assert told.out.count("INFO: task init:1 blocked for more than 120 seconds.") == 1
+    assert "Completion never" in told.out
+    assert "INFO" in call("parity", program(text)).out
+    assert "INFO" not in call("run", "--clock", "virtual", "--hung-task-timeout", "0", program(text)).out
+
+
+def test_a_livelock_is_told_by_run_and_parity(call: Call, program: Program) -> None:
+    text = """
+        from lkl_green.linux import cond_resched, kthread_run, msleep
+
+        def poll():
+            while True:
+                cond_resched()
+
+        def init():
+            kthread_run(poll, name="poller")
+            msleep(1)
+    """
+    for command in (["run", "--clock", "virtual"], ["parity"]):
+        outcome = call(*command, "--livelock-points", "20000", program(text))
+        assert outcome.status == 1
+        assert "lkl-green: livelock: virtual time stands still" in outcome.err
+        assert re.search(r"poller-4 at .*program.py:6 in poll: cond_resched\(\)", outcome.err)
+
+
+@pytest.mark.parametrize(("result", "status"), [(0, 1), (7, 7)])
+def test_threads_that_are_left_blocked_for_good_fail_the_run(
+    call: Call, program: Program, result: int, status: int
+) -> None:
+    text = f"""
+        from lkl_green.linux import Mutex, kthread_run, msleep
+
+        def takes(first, second):
+            with first:
+                msleep(1)
+                with second:
+                    pass
+
+        def init():
+            one, two = Mutex(name="one"), Mutex(name="two")
+            kthread_run(takes, one, two, name="ab")
+            kthread_run(takes, two, one, name="ba")
+            msleep(10)
+            return {result}
+    """
+    outcome = call("run", program(text))
+    assert outcome.status == status
+    assert outcome.err.startswith("lkl-green: init has ended, and ab-4, ba-5 are blocked for good (state D)\n")
+    assert "a cycle: ab-4 -> ba-5 -> ab-4" in outcome.err
+
+
+def test_a_panic_is_told_once(call: Call, program: Program) -> None:
+    outcome = call("run", program("def init(): raise ValueError('what went wrong')"))
+    assert outcome.out == ""
+    assert outcome.err.count("Kernel panic") == outcome.err.count("Traceback") == 1
+
+
+def test_a_call_that_blocks_is_named(call: Call, program: Program) -> None:
+    text = """
+        import time
+
+        def init():
+            time.sleep(0.5)
+    """
+    outcome = call("run", "--watchdog", "0.1", program(text))
+    assert outcome.status == 1
+    assert "program.py:5 in init: time.sleep(0.5), inside the call time.sleep(0.5); a call that blocks" in outcome.err
+    assert "msleep() sleeps" in outcome.err
+
+
+# -- scripts
+
+
+SCRIPT = """
+    import threading
+    print("it runs")
+    thread = threading.Thread(target=print, args=["in a thread"])
+    thread.start()
+    thread.join()
+"""
+
+
+def test_a_script_is_not_executed_only_to_find_that_it_has_no_init(call: Call, program: Program) -> None:
+    for command in ("run", "parity"):
+        assert "it has no function `init`" in call(command, program(SCRIPT)).complaint
+    assert call("run", "--threads", program(SCRIPT)).out == "it runs\nin a thread\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "if True:\n    def init(): print('found')",
+        "init = lambda: print('found')",
+        "(init := lambda: print('found'))",
+        "class init:\n    def __init__(self): print('found')",
+        "def main(): print('found')\nfor init in [main]: pass",
+        "def main(): print('found')\ndef define():\n    global init\n    init = main\ndefine()",
+        "globals()['init'] = lambda: print('found')",
+        "exec('def init(): print(\"found\")')",
+        "import sys\nsys.modules[__name__].init = lambda: print('found')",
+        "def main(): print('found')\nmatch main:\n    case init: pass",
+    ],
+)
+def test_an_init_is_found_however_it_is_defined(call: Call, program: Program, text: str) -> None:
+    assert call("run", program(text)).out == "found\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["def main():\n    init = 1\n    print(init)\nmain()", "class A:\n    def init(self): pass\nprint(1)", "print(1)"],
+)
+def test_an_init_elsewhere_is_none(call: Call, program: Program, text: str) -> None:
+    assert "it has no function `init`" in call("run", program(text)).complaint
+
+
+def test_a_script_that_fails_is_told_as_python_tells_it(call: Call, program: Program) -> None:
+    outcome = call("run", "--threads", program("def fail():\n    raise ValueError('own')\nfail()"))
+    assert outcome.status == 1
+    assert outcome.err.startswith("Traceback (most recent call last):\n")
+    assert outcome.err.endswith("ValueError: own\n")
+    assert "panic" not in outcome.err
 
 
 def test_without_a_standard_output(program: Program) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import lkl_green
 from lkl_green.cli import explore, parity, replay, run
 from lkl_green.cli.options import STATUS_FAILED, STATUS_INTERRUPTED, STATUS_USAGE, Parser, complain
+from lkl_green.cli.reporting import complain_with_report
 from lkl_green.errors import ProgramError, ScheduleFileError
 
 if TYPE_CHECKING:
@@ -50,8 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except (ProgramError, ScheduleFileError) as error:
         return complain(str(error), STATUS_USAGE)
-    except KeyboardInterrupt:
-        return complain("interrupted", STATUS_INTERRUPTED)
+    except KeyboardInterrupt as interrupt:
+        return complain_with_report(interrupt, "interrupted", STATUS_INTERRUPTED)
     except BrokenPipeError:
         # Whoever read our output has left. Python would complain once more when it flushes stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

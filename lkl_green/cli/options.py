@@ -7,9 +7,14 @@ import sys
 from difflib import get_close_matches
 from typing import Any, NoReturn
 
+from lkl_green.kernel.hung_task import DEFAULT_TIMEOUT_S
+from lkl_green.kernel.livelock import DEFAULT_LIMIT
+from lkl_green.kernel.printk import KERN_DEBUG, KERN_WARNING
+
 STATUS_FAILED = 1
 STATUS_USAGE = 2
 STATUS_INCOMPLETE = 3
+STATUS_TIME_LIMIT = 124  # as timeout(1) has it
 STATUS_INTERRUPTED = 130  # 128 + SIGINT, what a shell expects of an interrupted command
 
 
@@ -70,12 +75,27 @@ def add_program(parser: argparse.ArgumentParser) -> None:
         help="end a kernel thread that does not give up the CPU for this long; 0 is never; default 10",
     )
     parser.add_argument(
+        "--hung-task-timeout",
+        metavar="SECONDS",
+        type=seconds,
+        help="tell of a thread that is blocked (state D, without a time-out) for this long on the kernel's clock; 0 is "
+        f"never; default {DEFAULT_TIMEOUT_S}, with --threads 0",
+    )
+    parser.add_argument(
+        "--livelock-points",
+        metavar="N",
+        type=number,
+        default=DEFAULT_LIMIT,
+        help="with a virtual clock: fail when N scheduling points have passed while a timer waits and time stands "
+        f"still; 0 is never; default {DEFAULT_LIMIT}",
+    )
+    parser.add_argument(
         "--loglevel",
         metavar="N",
         type=int,
         choices=range(9),
-        default=7,
-        help="show kernel messages more urgent than this, from 0, nothing, to 8, everything; default 7",
+        help="show kernel messages more urgent than this, from 0, nothing, to 8, everything; default 7, or 4 with "
+        "--threads",
     )
     parser.add_argument("program", metavar="PROGRAM.py", help="a Python file with a function init")
     rest = parser.add_argument("args", metavar="ARGS", nargs=argparse.REMAINDER, help="arguments of init, as strings")
@@ -93,10 +113,24 @@ def seconds(text: str) -> float:
     return number
 
 
+def number(text: str) -> int:
+    """The type of an option."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 on")
+    return int(text)
+
+
 def kernel_options(options: argparse.Namespace) -> dict[str, Any]:
     """What `add_program()` asked for, for `lkl_start_kernel()`."""
+    # A thread of `threading` that waits would sleep interruptibly in Linux, and daemons may run to the very end.
+    of_threading = getattr(options, "threads", False)
+    hung_task_timeout = options.hung_task_timeout
+    if hung_task_timeout is None and not of_threading:
+        hung_task_timeout = DEFAULT_TIMEOUT_S
     return {
         "on_oops": options.on_oops,
         "watchdog_s": options.watchdog or None,
-        "loglevel": options.loglevel,
+        "hung_task_timeout_s": hung_task_timeout or None,
+        "livelock_points": options.livelock_points or None,
+        "loglevel": options.loglevel if options.loglevel is not None else KERN_WARNING if of_threading else KERN_DEBUG,
     }

@@ -9,10 +9,21 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from lkl_green import Kernel, format_trace, lkl_start_kernel
 from lkl_green.boot import HOSTS
-from lkl_green.cli.options import STATUS_FAILED, STATUS_USAGE, add_command, add_program, complain, kernel_options
+from lkl_green.cli.options import (
+    STATUS_FAILED,
+    STATUS_TIME_LIMIT,
+    STATUS_USAGE,
+    add_command,
+    add_program,
+    complain,
+    kernel_options,
+    seconds,
+)
+from lkl_green.cli.reporting import complain_with_report, limited, sigquit_reports
 from lkl_green.compare.program import explain_failure, load_program
-from lkl_green.errors import LklError
+from lkl_green.errors import KernelPanic, LklError, TimeLimit
 from lkl_green.host.native import perf_counter
+from lkl_green.kernel.stacktext import user_traceback
 from lkl_green.kernel.tracepoint import Accounting
 
 if TYPE_CHECKING:
@@ -24,8 +35,13 @@ if TYPE_CHECKING:
 
 _RUN = """\
 Boot a kernel on the program's init(*ARGS) and run it until init returns. ARGS are passed as strings.
-The exit status is what init returns, if that is a number from 0 to 255, else 0; 1 if the kernel panics or deadlocks;
-2 if the program cannot be loaded; 130 after Ctrl-C, of which a thread that never calls the kernel needs two.
+The exit status is what init returns, if that is a number from 0 to 255, else 0. It is
+    1    if the kernel panics, deadlocks or goes round in a livelock, or if init ends with 0 and threads are left that
+         are blocked for good (state D: neither sleeping interruptibly, nor for a time, nor a service thread)
+    2    if the program cannot be loaded
+    124  at the time limit
+    130  after Ctrl-C, of which a thread that never calls the kernel needs two
+What every thread does is told at the time limit, after Ctrl-C, and on SIGQUIT (Ctrl-\\), after which the run goes on.
 """
 
 _RUN_EXAMPLE = """\
@@ -61,6 +77,13 @@ def add(commands: Any) -> None:
         choices=("monotonic", "virtual"),
         help="real time, the default, or time that jumps to the next timer when nothing else is left to do",
     )
+    run.add_argument(
+        "--time-limit",
+        metavar="SECONDS",
+        type=seconds,
+        default=0.0,
+        help="end the run after so much real time, with exit status 124; 0, the default, is never",
+    )
     run.add_argument("--trace", metavar="FILE", help="write what the kernel did as ftrace text; - is stdout")
     run.add_argument("--stats", action="store_true", help="count switches, wake-ups, interrupts and time; to stderr")
     add_program(run)
@@ -89,6 +112,9 @@ def _run(options: argparse.Namespace) -> int:
             **kernel_options(options),
         )
         _observe(kernel, trace_file, options.stats, stack)
+        stack.enter_context(sigquit_reports(kernel))
+        if options.time_limit:
+            stack.enter_context(limited(kernel, options.time_limit))
         status = _run_script(kernel, stack) if options.threads else _run_to_power_off(kernel)
         console.check()
         return status
@@ -132,11 +158,23 @@ def _run_script(kernel: Kernel, stack: ExitStack) -> int:
 
     stack.enter_context(green_threads(kernel))
     try:
-        return _run_to_power_off(kernel)
+        kernel.run()
+    except LklError as error:
+        return _tell_of_script(error)
     except SystemExit as exit:
         if exit.code is None or isinstance(exit.code, int):
             return exit.code or 0
         return complain(str(exit.code), STATUS_FAILED)
+    return 0
+
+
+def _tell_of_script(error: LklError) -> int:
+    """An exception of the script is told as Python tells it; a kernel panic is nothing its author knows."""
+    if isinstance(error, KernelPanic) and isinstance(error.__cause__, Exception):
+        sys.stdout.flush()
+        sys.stderr.write(user_traceback(error.__cause__))
+        return STATUS_FAILED
+    return _tell(error)
 
 
 def _observe(kernel: Kernel, trace_file: TextIO | None, stats: bool, stack: ExitStack) -> None:
@@ -159,14 +197,22 @@ def _run_to_power_off(kernel: Kernel) -> int:
     try:
         result = kernel.run()
     except LklError as error:
-        if isinstance(error.__cause__, BrokenPipeError):
-            raise error.__cause__
-        return complain(explain_failure(error), STATUS_FAILED)
-    if type(result) is not int:
-        return 0
-    if not 0 <= result <= 255:
+        return _tell(error)
+    status = result if type(result) is int else 0
+    if not 0 <= status <= 255:
         return complain(f"init returned {result}, which is no exit status; those are 0 to 255", STATUS_FAILED)
-    return result
+    if kernel.left_blocked:
+        complain(kernel.left_blocked, STATUS_FAILED)
+        return status or STATUS_FAILED
+    return status
+
+
+def _tell(error: LklError) -> int:
+    if isinstance(error.__cause__, BrokenPipeError):
+        raise error.__cause__
+    if isinstance(error, TimeLimit):
+        return complain_with_report(error, str(error), STATUS_TIME_LIMIT)
+    return complain(explain_failure(error), STATUS_FAILED)
 
 
 def _write_trace(kernel: Kernel, file: TextIO, booted: list[TraceRecord]) -> None:

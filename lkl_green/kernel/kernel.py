@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from lkl_green.arch.direct import DirectArch
 from lkl_green.arch.semaphore import SemaphoreArch
-from lkl_green.errors import AlreadyEmbedded, KernelBug, KernelHalted, KernelPanic, WrongThread
+from lkl_green.errors import AlreadyEmbedded, KernelBug, KernelHalted, KernelPanic, TimeLimit, WrongThread
 from lkl_green.host.clock import Clock, MonotonicClock
 from lkl_green.host.native import Event, get_ident
 from lkl_green.kernel.binding import Bindings
@@ -206,7 +206,8 @@ class Kernel(NoCopy):
     def run(self) -> Any:
         """`lkl_run()` and `pause()` until the kernel has halted; init's return value.
 
-        An exception halts the kernel before it leaves. Ctrl-C is raised here, not inside a kernel thread.
+        An exception halts the kernel before it leaves. Ctrl-C is raised here, not inside a kernel thread, with
+        `report()` as a note.
         """
         from lkl_green.kernel.interrupt import sigint_leaves
 
@@ -214,10 +215,12 @@ class Kernel(NoCopy):
             self.loop.check_caller("run()")
             self._check_not_embedded("run()")
         try:
-            with sigint_leaves(self.loop):
+            with sigint_leaves(self):
                 while not self.halted:
                     self.pause(self.lkl_run())
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt | TimeLimit) and not hasattr(error, "__notes__"):
+                error.add_note(self.report())  # before the halt takes the tasks away
             self.reboot.halt_quietly()
             raise
         return self.init_result

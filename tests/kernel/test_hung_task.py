@@ -333,7 +333,7 @@ def test_the_report_tells_state_since_when_what_for_who_holds_it_and_where(boot,
     assert "current_kernel().report()" in blocks["init-1"]
     held = "for at least 0.999 s, waiting for <Mutex two held by ba-7 waiters: ab-6>, which ba-7 holds\n"
     assert held in blocks["ab-6"]
-    assert "with a time-out at 1.0" in blocks["ticks-4"]
+    assert "with a time-out at 1.5" in blocks["ticks-4"]
     assert "(has not run)" in blocks["newborn-5"]
     assert blocks["kthreadd-2"].count("\n") == 1, "a service thread's stack says nothing"
     assert "lkl_green/" not in log[0].replace(__file__, "")
