@@ -82,7 +82,8 @@ def add(commands: Any) -> None:
         metavar="SECONDS",
         type=seconds,
         default=0.0,
-        help="end the run after so much real time, with exit status 124; 0, the default, is never",
+        help="end the run after so much real time, with exit status 124; the process itself, if a kernel thread does not "
+        "give up the CPU; 0, the default, is never",
     )
     run.add_argument("--trace", metavar="FILE", help="write what the kernel did as ftrace text; - is stdout")
     run.add_argument("--stats", action="store_true", help="count switches, wake-ups, interrupts and time; to stderr")

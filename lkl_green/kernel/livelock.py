@@ -99,9 +99,9 @@ class LivelockDetector:
 
     def look(self, now_ns: int) -> None:
         """Compare what was done with the clock. Raises Livelock, or has `lkl_run()` raise it; see `_tell()`."""
-        if self._limit is None:
-            return
         kernel = self._kernel
+        if self._limit is None or kernel.halting:
+            return
         rounds = kernel.progress.rounds()
         if now_ns != self._now_ns or kernel.loop.was_idle or kernel.timers.next_ns == NEVER:
             self._begin(now_ns, rounds, self._limit)
