@@ -82,7 +82,7 @@ def add(commands: Any) -> None:
         metavar="SECONDS",
         type=seconds,
         default=0.0,
-        help="end the run after so much real time, with exit status 124; the process itself, if a kernel thread does not "
+        help="end the run after so much real time, with exit status 124; the process itself, if a thread does not "
         "give up the CPU; 0, the default, is never",
     )
     run.add_argument("--trace", metavar="FILE", help="write what the kernel did as ftrace text; - is stdout")
