@@ -339,7 +339,7 @@ class InterruptController:
     def handlers_of(self, irq: int) -> list[Callable[[int], object]]:
         """The functions that handle an interrupt."""
         line = self._irqs.get(irq)
-        return [] if line is None else list(line.handlers.values())
+        return [] if line is None else [action.handler for action in line.actions]
 
     def statistics(self) -> dict[int, tuple[str, int]]:
         """Per interrupt number: who uses it and how often it came (/proc/interrupts)."""
