@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from lkl_green.cli.options import STATUS_TIME_LIMIT, complain
+from lkl_green.host.native import get_ident
 from lkl_green.kernel.time_limit import time_limit
 
 if TYPE_CHECKING:
@@ -33,10 +34,10 @@ def report_of(kernel: Kernel) -> str:
 
 @contextmanager
 def sigquit_reports(kernel: Kernel) -> Iterator[None]:
-    """Write the report to stderr at each SIGQUIT, and go on; unless somebody else handles it."""
+    """Write the report to stderr at each SIGQUIT, and continue. A program that handles the signal itself keeps it."""
     if (
         _SIGQUIT is None
-        or threading.current_thread() is not threading.main_thread()
+        or get_ident() != threading.main_thread().ident
         or signal.getsignal(_SIGQUIT) is not signal.SIG_DFL
     ):
         yield

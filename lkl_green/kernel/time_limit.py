@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import _thread
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from lkl_green.errors import TimeLimit
+from lkl_green.host.native import allocate_lock, start_new_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,7 +27,7 @@ def time_limit(kernel: Kernel, limit_s: float, give_up: Callable[[TimeLimit], ob
         limit_s: after how many seconds of real time.
         give_up: called in another OS thread if the kernel cannot be stopped: a kernel thread does not give up the CPU.
     """
-    over = _thread.allocate_lock()
+    over = allocate_lock()
     over.acquire()
 
     def watch() -> None:
@@ -42,7 +42,7 @@ def time_limit(kernel: Kernel, limit_s: float, give_up: Callable[[TimeLimit], ob
             return
         give_up(error)
 
-    _thread.start_new_thread(watch, ())
+    start_new_thread(watch, ())
     try:
         yield
     finally:
