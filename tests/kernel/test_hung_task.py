@@ -212,7 +212,7 @@ def test_a_time_out_must_be_above_0(boot, seconds):
 # -- what is left at halt
 
 
-def test_halting_warns_of_processes_and_of_threads_that_run(boot):
+def test_rule_46_halting_warns_of_processes_and_of_threads_that_run(boot):
     def init():
         current_kernel().register_program("/bin/p", lambda sys, argv, envp: sys.nanosleep(10**12))
         kernel_thread(lambda arg: current_kernel().exec.kernel_execve("/bin/p"))
