@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from lkl_green.embed.awaiting import run_coroutine
 from lkl_green.embed.companion import cancelled_in_loop
 from lkl_green.errors import KernelHalted, TaskExit, TaskUnwind
-from lkl_green.kernel.completion import Completion
-from lkl_green.kernel.kthread import KThread
+from lkl_green.kernel.taskend import Stoppable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,41 +25,31 @@ if TYPE_CHECKING:
     from lkl_green.kernel.task import Task
 
 
-class Call(KThread):
+class Call(Stoppable):
     """A function on its way through the kernel.
 
     Attributes:
+        fn, args: the function and its arguments, until it runs.
         done: whether the thread has ended; `failed`: with an exception.
+        result, error: what the function returned, or raised.
         task: the kernel thread.
         context: its context variables, if the thread was not made for this call.
         waiter: where the caller waits.
     """
 
-    __slots__ = ("_exited", "context", "done", "driver", "error", "task", "waiter")
+    __slots__ = ("args", "context", "done", "driver", "error", "fn", "result", "task", "waiter")
 
     def __init__(self, driver: Driver, fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
-        # Not KThread's: its completion is made when somebody in the kernel wants it, which is rare.
-        self.fn = fn
+        self.fn: Callable[..., Any] | None = fn
         self.args = args
-        self.should_stop = self.should_park = False
-        self.parked = None
-        self.result = None
+        self.kthread = None
+        self.result: Any = None
         self.driver = driver
         self.done = False
         self.error: BaseException | None = None
         self.waiter: Waiter | None = None
         self.task: Task
         self.context: Context | None = None
-        self._exited: Completion | None = None
-
-    @property
-    def exited(self) -> Completion:  # type: ignore[override]
-        """For kthread_stop() in the kernel."""
-        if self._exited is None:
-            self._exited = Completion(self.driver.kernel, "the end of a call")
-            if self.done:
-                self._exited.complete_all()
-        return self._exited
 
     @property
     def failed(self) -> bool:
@@ -105,8 +94,8 @@ class Call(KThread):
         self.done = True
         if self.error is None:
             self.result = code
-        if self._exited is not None:
-            self._exited.complete_all()
+        if self.kthread is not None:
+            self.kthread.thread_exits(self.task, code)
         if self.waiter is not None:  # else the caller looks at `done` after the slice, which is its own
             self.driver.outbox.append(self)
 

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from lkl_green.embed.doorbell import Doorbell
 from lkl_green.embed.pace import Pace
-from lkl_green.errors import AlreadyEmbedded, KernelHalted, TaskExit
-from lkl_green.kernel.hosttask import THREAD_FLAGS
+from lkl_green.embed.workers import start_thread
+from lkl_green.errors import AlreadyEmbedded, KernelHalted
 from lkl_green.kernel.loop import RunReason, RunStatus, RunUntil
+from lkl_green.kernel.taskend import TaskEnd
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -162,10 +163,8 @@ class Guest:
             except Exception as error:
                 failure = error
             self._ended.append((done, result, failure))
-            raise TaskExit(0)
 
-        name = getattr(fn, "__name__", "thread")
-        kernel.fork.do_fork(THREAD_FLAGS, None, run, None, name, parent=kernel.init_task, context=copy_context())
+        start_thread(kernel, TaskEnd(), run, None, getattr(fn, "__name__", "thread"), copy_context())
         if self._doorbell is not None:
             self._doorbell.ring()
         else:

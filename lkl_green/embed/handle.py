@@ -13,7 +13,7 @@ import anyio
 from lkl_green.embed.calls import Call, raise_error
 from lkl_green.embed.companion import close
 from lkl_green.embed.streams import KernelIterator, KernelStream
-from lkl_green.embed.workers import fork
+from lkl_green.embed.workers import start_thread
 from lkl_green.kernel.unistd import O_ACCMODE, O_RDONLY, O_WRONLY
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ class Embedded:
         thread = KernelThread(driver, fn, args)
         if name is None:
             name = getattr(fn, "__name__", "thread")
-        fork(self.kernel, thread.run, None, thread, copy_context(), name)
+        thread.task = start_thread(self.kernel, thread, thread.run, None, name, copy_context())
         driver.pending[thread] = None
         driver.wake()
         return thread

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from greenlet import getcurrent
 
-from lkl_green.kernel.hosttask import THREAD_FLAGS
-from lkl_green.kernel.kthread import KThread
+from lkl_green.kernel.fork import THREAD_FLAGS
 from lkl_green.kernel.task import SCHED_NORMAL, TASK_COMM_LEN, TASK_IDLE, TASK_RUNNING
+from lkl_green.kernel.taskend import TaskEnd
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lkl_green.embed.calls import Call
     from lkl_green.kernel.kernel import Kernel
     from lkl_green.kernel.task import Task
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 KEPT = 64
 
 
-class Worker(KThread):
+class Worker(TaskEnd):
     """What makes a kernel thread a worker (Linux: struct worker); its `kthread` between two calls.
 
     Attributes:
@@ -38,7 +40,6 @@ class Worker(KThread):
     __slots__ = ("call", "task", "workers")
 
     def __init__(self, workers: Workers, call: Call) -> None:
-        super().__init__(workers.kernel, "the end of a worker", None, ())
         self.workers = workers
         self.call: Call | None = call
         self.task: Task
@@ -48,7 +49,6 @@ class Worker(KThread):
         idle = self.workers.idle
         if self in idle:
             idle.remove(self)
-        super().thread_exits(task, code)
 
 
 class Workers:
@@ -75,7 +75,7 @@ class Workers:
         idle = self.idle
         if not idle:
             worker = Worker(self, call)
-            worker.task = fork(self.kernel, self._work, worker, call, context, name)
+            call.task = worker.task = start_thread(self.kernel, call, self._work, worker, name, context)
             return
         worker = idle.pop()
         task = worker.task
@@ -134,10 +134,8 @@ class Workers:
             task.waiting_for = None
 
 
-def fork(kernel: Kernel, function: Any, arg: Any, call: Call, context: Context, name: str) -> Task:
-    """Make a thread of init for a call. Raises OSError."""
-    call.task = task = kernel.fork.do_fork(
-        THREAD_FLAGS, None, function, arg, name, parent=kernel.init_task, context=context
-    )
-    task.kthread = call
+def start_thread(kernel: Kernel, end: TaskEnd, fn: Callable[[Any], Any], arg: Any, name: str, context: Context) -> Task:
+    """Start a thread of init that calls `fn(arg)`, and whose end is reported to `end`. Raises OSError as fork does."""
+    task = kernel.fork.create_thread(end, fn, arg, name, context, kernel.init_task, THREAD_FLAGS)
+    kernel.sched.wake_up_new_task(task)
     return task

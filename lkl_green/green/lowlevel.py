@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lkl_green.errors import Escape, TaskUnwind
 from lkl_green.green import originals
-from lkl_green.green.thread import Handle, fail, fork_thread, is_main, wake_new
+from lkl_green.green.thread import Handle, cannot_start, fail, is_main, wake_new
 from lkl_green.green.waiter import look
 from lkl_green.host import native
 from lkl_green.kernel.current import running_here
@@ -67,7 +67,11 @@ def _start(kernel: Kernel, handle: Handle, function: Any, args: tuple[Any, ...],
             _report_unraisable(function, error)
 
     name = getattr(function, "__name__", "thread")
-    wake_new(kernel.sched, fork_thread(kernel, handle, run, None, name, Context()))
+    try:
+        handle.task = kernel.fork.create_thread(handle, run, None, name, Context())
+    except OSError as error:
+        raise cannot_start() from error
+    wake_new(kernel.sched, handle.task)
     return handle
 
 

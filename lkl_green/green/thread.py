@@ -24,11 +24,9 @@ from lkl_green.green import originals
 from lkl_green.green.waiter import Waiter, limit_ns, look, rest
 from lkl_green.host import native
 from lkl_green.kernel.current import running_here
-from lkl_green.kernel.kthread import KThread
+from lkl_green.kernel.taskend import TaskEnd
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from lkl_green.green.local import Key
     from lkl_green.kernel.kernel import Kernel
     from lkl_green.kernel.sched import Scheduler
@@ -41,7 +39,7 @@ _JOINABLE = sys.version_info >= (3, 13)
 _HANDLE = "_os_thread_handle" if sys.version_info >= (3, 14) else "_handle"
 
 
-class Handle(KThread):
+class Handle(TaskEnd):
     """What joins a thread, and keeps what belongs to it.
 
     Attributes:
@@ -56,7 +54,6 @@ class Handle(KThread):
     task: Task
 
     def __init__(self, kernel: Kernel, thread: threading.Thread | None) -> None:
-        self.should_stop = self.should_park = False
         self.kernel = kernel
         self.thread = thread
         self.done = False
@@ -140,7 +137,11 @@ def thread_start(self: Any) -> None:
     if sched.listener is not None:
         sched.listener("start", self)
     handle = Handle(kernel, self)
-    task = fork_thread(kernel, handle, _run_thread, self, self._name, _first_context(self))
+    try:
+        task = kernel.fork.create_thread(handle, _run_thread, self, self._name, _first_context(self))
+    except OSError as error:
+        raise cannot_start() from error
+    handle.task = task
     self._green = handle
     if _JOINABLE:
         setattr(self, _HANDLE, handle)
@@ -163,17 +164,9 @@ def _first_context(thread: Any) -> Context:
     return copy_context() if inherits else Context()
 
 
-def fork_thread(
-    kernel: Kernel, handle: Handle, fn: Callable[[Any], Any], arg: Any, name: str, context: Context
-) -> Task:
-    """A task that has not been woken."""
-    try:
-        task = kernel.fork.copy_process(0, None, fn, arg, name, None, context)
-    except OSError as error:
-        raise RuntimeError("can't start new thread") from error
-    task.kthread = handle
-    handle.task = task
-    return task
+def cannot_start() -> RuntimeError:
+    """What CPython raises when the system has no room for another thread."""
+    return RuntimeError("can't start new thread")
 
 
 def _run_thread(thread: Any) -> None:

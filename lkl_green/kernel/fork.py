@@ -4,6 +4,7 @@ All tasks but the first come from one `copy_process()`; `do_fork()` wakes them, 
 
     kernel_thread(fn, arg)    by a kernel thread: no user registers; fn and arg go through the two arguments that are
                               passed blindly to copy_thread()
+    create_thread(end, ...)   a kernel thread without kthreadd: the caller hears of its end
     clone                     by a user process: a copy of its registers, and where the child starts
     fork_idle                 a future idle task: never scheduled
     host task                 the kernel's own: runs what an OS thread of the application asks for
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from lkl_green.kernel.kernel import Kernel
     from lkl_green.kernel.sched import Scheduler
+    from lkl_green.kernel.taskend import TaskEnd
 
 _HAS_RUN = ~PF_NEWBORN
 
@@ -48,6 +50,8 @@ CLONE_VFORK = 0x4000
 CLONE_PARENT = 0x8000
 CLONE_THREAD = 0x10000
 _SAME_PARENT = CLONE_PARENT | CLONE_THREAD
+# A thread of its parent's process, as pthread_create() makes it.
+THREAD_FLAGS = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_THREAD | CLONE_SIGHAND
 
 
 class Fork:
@@ -103,6 +107,36 @@ class Fork:
         task.policy = SCHED_NORMAL
         task.thread_flags = 0
         task.fn = task.arg = None
+        return task
+
+    def create_thread(
+        self,
+        end: TaskEnd,
+        fn: Callable[[Any], Any],
+        arg: Any,
+        name: str,
+        context: Context | None = None,
+        parent: Task | None = None,
+        flags: int = 0,
+    ) -> Task:
+        """Make a kernel thread without kthreadd (Linux: create_io_thread()); `wake_up_new_task()` starts it.
+
+        For threads that need another parent than kthreadd, or must exist at once.
+
+        Args:
+            end: what the thread's end is reported to.
+            fn: called with `arg`; its result is the thread's exit code.
+            arg: passed to it.
+            name: its comm, cut to 15 characters.
+            context: its context variables; a copy of the caller's if left out.
+            parent: the current task if left out.
+            flags: CLONE_*.
+
+        Raises:
+            OSError: EAGAIN without a free pid, ENOMEM, ESHUTDOWN while halting; then nothing was made.
+        """
+        task = self.copy_process(flags, None, fn, arg, name, parent, context)
+        task.kthread = end
         return task
 
     # -- the one way through

@@ -26,7 +26,7 @@ from lkl_green.arch.base import TIF_HOST_THREAD
 from lkl_green.errors import Deadlock, HostMisuse, TaskExit, TaskKilled, TaskUnwind, WrongThread
 from lkl_green.host.native import allocate_lock
 from lkl_green.kernel.current import running_here
-from lkl_green.kernel.fork import CLONE_FILES, CLONE_FS, CLONE_SIGHAND, CLONE_THREAD, CLONE_VM
+from lkl_green.kernel.fork import THREAD_FLAGS
 from lkl_green.kernel.hostcall import HostTask, Post, Request
 from lkl_green.kernel.task import PF_NEWBORN, TASK_OUTSIDE, TASK_RUNNING
 
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
     from lkl_green.kernel.kernel import Kernel
     from lkl_green.kernel.task import Task
-
-THREAD_FLAGS = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_THREAD | CLONE_SIGHAND
 
 # What a host task between two calls waits for; such a task is not deadlocked.
 OUTSIDE = "the application's next system call"

@@ -21,7 +21,6 @@ from collections import deque
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
-from lkl_green.errors import KernelBug
 from lkl_green.kernel.callback import check_callback, check_result
 from lkl_green.kernel.completion import Completion
 from lkl_green.kernel.task import (
@@ -34,6 +33,7 @@ from lkl_green.kernel.task import (
     TASK_UNINTERRUPTIBLE,
     Task,
 )
+from lkl_green.kernel.taskend import TaskEnd, not_a_kthread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,15 +45,20 @@ if TYPE_CHECKING:
 _FIRST_WAKE_UP = "its first wake_up_process()"
 
 
-class KThread:
+class KThread(TaskEnd):
     """What makes a kernel thread a kthread: how it is stopped and parked (Linux: `struct kthread`).
 
     Attributes:
         fn, args: the thread function and its arguments, until it runs.
+        should_stop, should_park: whether the thread was asked to stop, or to park.
+        parked: completed when the thread has parked; None if nothing waits for that.
         exited: completed when the thread has ended, with `result`.
     """
 
     __slots__ = ("args", "exited", "fn", "parked", "result", "should_park", "should_stop")
+
+    should_stop: bool
+    should_park: bool
 
     def __init__(self, kernel: Kernel, name: str, fn: Callable[..., Any] | None, args: tuple[Any, ...]) -> None:
         self.fn = fn
@@ -69,9 +74,9 @@ class KThread:
         self.result = code
         self.exited.complete_all()
 
-    def wait_exited(self) -> None:
-        """Sleep until the thread has ended."""
-        self.exited.wait_for_completion()
+    def to_kthread(self, kernel: Kernel, task: Task) -> KThread:
+        """Itself."""
+        return self
 
 
 class _CreateRequest:
@@ -125,13 +130,14 @@ class KThreads:
         if done is None:  # the creator was killed while it waited (rule 99)
             return
         try:
-            task = kernel.fork.copy_process(0, None, self._kthread, None, request.name, None, request.context)
+            kthread = KThread(kernel, request.name, request.fn, request.args)
+            task = kernel.fork.copy_process(0, None, self._kthread, kthread, request.name, None, request.context)
         except OSError as error:
             request.error = error
             if request.failed is not None:
                 request.failed(error)
         else:
-            task.kthread = KThread(kernel, request.name, request.fn, request.args)
+            task.kthread = kthread
             task.state = TASK_UNINTERRUPTIBLE
             task.waiting_for = _FIRST_WAKE_UP
             request.task = task
@@ -139,12 +145,9 @@ class KThreads:
                 kernel.sched.try_to_wake_up(task)
         done.complete()
 
-    def _run_kthread(self, _arg: object) -> Any:
+    def _run_kthread(self, kthread: KThread) -> Any:
         """What a new kthread runs first (Linux: kthread()); ret_from_fork takes the result for its exit code."""
-        task = self._kernel.sched.current
-        kthread = task.kthread
-        assert kthread is not None
-        task.waiting_for = None
+        self._kernel.sched.current.waiting_for = None
         if kthread.should_stop:
             return -errno.EINTR
         if kthread.should_park:
@@ -239,7 +242,7 @@ class KThreads:
         kthread.should_stop = True
         self.kthread_unpark(task)
         self._kernel.sched.wake_up_process(task)
-        kthread.wait_exited()
+        kthread.exited.wait_for_completion()
         return kthread.result
 
     def should_stop(self) -> bool:
@@ -305,16 +308,24 @@ class KThreads:
 
     def _kthread_of(self, task: Task) -> KThread:
         if task.kthread is None:
-            raise KernelBug(f"BUG: {task!r} was not made by kthread_create() and cannot be stopped or parked")
-        return task.kthread
+            raise not_a_kthread(task)
+        return task.kthread.to_kthread(self._kernel, task)
+
+    def late_kthread(self, task: Task) -> KThread:
+        """The KThread of a thread that was made without one; it may have ended already."""
+        kthread = KThread(self._kernel, f"the end of {task.comm}", None, ())
+        if task.flags & PF_EXITING:
+            kthread.thread_exits(task, task.exit_code)
+        return kthread
 
     # -- boot
 
     def fork_kthread(self, fn: Callable[[Any], Any], name: str) -> Task:
         """A kthread made at boot without kthreadd, which is not running yet. Raises OSError as fork does."""
         kernel = self._kernel
-        task = kernel.fork.do_fork(0, None, fn, None, name=name, parent=self.kthreadd)
-        task.kthread = KThread(kernel, name, None, ())
+        end = KThread(kernel, name, None, ())
+        task = kernel.fork.create_thread(end, fn, None, name, parent=self.kthreadd)
+        kernel.sched.wake_up_new_task(task)
         return task
 
 

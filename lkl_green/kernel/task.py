@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from lkl_green.kernel.completion import Completion
     from lkl_green.kernel.exec import PtRegs
-    from lkl_green.kernel.kthread import KThread
+    from lkl_green.kernel.taskend import TaskEnd
     from lkl_green.kernel.wait import WaitQueueHead
 
 # Task states (include/linux/sched.h).
@@ -140,7 +140,8 @@ class Task(SchedEntity, NoCopy):
         exit_signal: SIGCHLD makes a zombie for `wait4()`; 0 lets the kernel reap at once.
         exit_state, exit_code: EXIT_* and what `wait4()` or `kthread_stop()` will see.
         regs: the user registers; None stands for cleared ones.
-        kthread: what `kthread_create()` added; None for other tasks.
+        kthread: what the thread's end is reported to; a KThread if `kthread_create()` made it. None for a task whose
+            function ends in `do_exit()` or becomes a user process.
         wait_chldexit: on which `wait4()` sleeps; None until it does.
         vfork_done: completed when the child execs or exits.
         files: the descriptors; None until it has any. What it is only the file layer knows.
@@ -197,7 +198,7 @@ class Task(SchedEntity, NoCopy):
         self.exit_signal = 0
         self.exit_state = 0
         self.regs: PtRegs | None = None
-        self.kthread: KThread | None = None
+        self.kthread: TaskEnd | None = None
         self.wait_chldexit: WaitQueueHead | None = None
         self.vfork_done: Completion | None = None
         self.files: object | None = None

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lkl_green.kernel.current import current_kernel
-from lkl_green.kernel.kthread import KThread
 from lkl_green.kernel.task import TASK_UNINTERRUPTIBLE
+from lkl_green.kernel.taskend import Stoppable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from lkl_green.kernel.task import Task
 
 
-class Spawned(KThread):
-    """A kernel thread that somebody may join.
+class Spawned(Stoppable):
+    """A kernel thread that can be joined.
 
     A `Completion` would do for the end; making one for each thread is a tenth of what a small schedule costs.
 
@@ -28,28 +28,29 @@ class Spawned(KThread):
         result: what its function returned, once it has ended.
     """
 
-    __slots__ = ("_done", "_sched", "_waiters", "task")
+    __slots__ = ("_args", "_done", "_fn", "_sched", "_waiters", "result", "task")
 
     def __init__(self, fn: Callable[..., Any], args: tuple[Any, ...], name: str) -> None:
         kernel = current_kernel()
         self._sched = kernel.sched
-        self.fn = fn
-        self.args = args
-        self.should_stop = self.should_park = False
-        self.parked = self.result = None
+        self._fn = fn
+        self._args = args
+        self.kthread = None
+        self.result: Any = None
         self._done = False
         self._waiters: list[Task] | None = None
-        self.task: Task = kernel.fork.do_fork(0, None, Spawned._run, self, name)
-        self.task.kthread = self
+        self.task: Task = kernel.fork.create_thread(self, Spawned._run, self, name)
+        kernel.sched.wake_up_new_task(self.task)
 
     def _run(self) -> Any:
-        assert self.fn is not None
-        return self.fn(*self.args)
+        return self._fn(*self._args)
 
     def thread_exits(self, task: Task, code: Any) -> None:
         """The thread ends; its function returned `code`."""
         self.result = code
         self._done = True
+        if self.kthread is not None:
+            self.kthread.thread_exits(task, code)
         for waiter in self._waiters or ():
             self._sched.try_to_wake_up(waiter)
 
@@ -59,11 +60,10 @@ class Spawned(KThread):
         if sched.listener is not None:
             sched.listener("join", self)
         if not self._done:
-            self.wait_exited()
+            self._wait_exited()
         return self.result
 
-    def wait_exited(self) -> None:
-        """Sleep until the thread has ended."""
+    def _wait_exited(self) -> None:
         sched = self._sched
         task = sched.current
         if self._waiters is None:

@@ -7,7 +7,7 @@ unwinds what is left of the test, and the next schedule gets a new one.
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from lkl_green.boot import lkl_start_kernel
 from lkl_green.errors import HaltTimeout, KernelPanic, ScheduleAborted
@@ -15,10 +15,10 @@ from lkl_green.host.collector import collector
 from lkl_green.host.faulty import FaultyHost
 from lkl_green.host.greenlets import GreenletHost
 from lkl_green.host.threads import ThreadHost
-from lkl_green.kernel.kthread import KThread
 from lkl_green.kernel.loop import RunReason, RunUntil
 from lkl_green.kernel.rewind import Rewind
 from lkl_green.kernel.task import TASK_NOLOAD, TASK_RUNNING
+from lkl_green.kernel.taskend import TaskEnd
 from lkl_green.testing.controller import Controller
 from lkl_green.testing.detect.ending import verdict_of
 from lkl_green.testing.detect.heldlocks import mutexes_left_held
@@ -48,18 +48,6 @@ _CONFIGURATIONS: dict[str, tuple[type[GreenletHost | ThreadHost], str]] = {
     "hosted": (GreenletHost, "semaphore"),
     "threads": (ThreadHost, "semaphore"),
 }
-
-
-class _NobodyJoins(KThread):
-    """Lets the main thread's function return; nobody waits for its end."""
-
-    __slots__ = ()
-
-    def __init__(self) -> None:
-        self.should_stop = self.should_park = False
-
-    def thread_exits(self, task: Task, code: Any) -> None:
-        """Nobody asks."""
 
 
 class Testbed:
@@ -100,7 +88,7 @@ class Testbed:
         self._controller: Controller
         self._rewind: Rewind
         self._base = 0
-        self._end = _NobodyJoins()
+        self._end = TaskEnd()  # of "main", for whose end nothing waits
         self._runs = 0
         self.boots = 0
 
@@ -137,8 +125,8 @@ class Testbed:
         controller = self._controller
         self._collect_garbage()
         run = Run()
-        main = kernel.fork.do_fork(0, None, self._main, test, "main", parent=kernel.init_task)
-        main.kthread = self._end
+        main = kernel.fork.create_thread(self._end, self._main, test, "main", parent=kernel.init_task)
+        kernel.sched.wake_up_new_task(main)
         controller.begin(policy, run)
         try:
             self._run_to_the_end(kernel, controller)

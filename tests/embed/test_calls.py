@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from lkl_green import HaltTimeout, KernelHalted
-from lkl_green.errors import TaskKilled, WrongLoop
+from lkl_green.errors import KernelBug, TaskKilled, WrongLoop
 from lkl_green.kernel.unistd import NR_getpid
 from lkl_green.linux import (
     SIGKILL,
@@ -254,6 +254,19 @@ async def test_kernel_code_stops_the_thread_of_a_call(kernels: Kernels) -> None:
         thread = k.spawn(work)
         assert await k.call(kthread_stop, thread.task) == "stopped when asked"
         assert await thread.join() == "stopped when asked"
+        assert await k.call(kthread_stop, thread.task) == "stopped when asked"
+
+
+async def test_a_thread_that_waits_for_the_next_call_cannot_be_stopped(kernels: Kernels) -> None:
+    async with kernels.running() as k:
+        idle = await k.call(current)
+
+        def stop() -> str:
+            with pytest.raises(KernelBug, match="was not made by kthread_create"):
+                kthread_stop(idle)
+            return "refused"
+
+        assert await k.spawn(stop).join() == "refused"
 
 
 async def test_spawned_threads_are_joined_and_cancelled(

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lkl_green import lkl_start_kernel
-from lkl_green.errors import Deadlock, Escape, KernelHalted, ThreadsInstalled
+from lkl_green.errors import Deadlock, Escape, KernelBug, KernelHalted, ThreadsInstalled
 from lkl_green.green import as_main, green_threads, run_threads
-from lkl_green.linux import kthread_run, msleep
+from lkl_green.linux import current, kthread_park, kthread_run, kthread_stop, msleep
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -206,6 +206,22 @@ def test_a_kernel_thread_that_is_none_of_the_programs_has_a_thread_object_of_its
 
     run_threads(program)
     assert log == [("flusher", True, True, True), ("reclaim", True, True, True)]
+
+
+@pytest.mark.parametrize("call", [kthread_stop, kthread_park])
+def test_kernel_code_cannot_stop_or_park_a_thread_and_is_told_what_to_do(call: Any) -> None:
+    def program() -> None:
+        task = []
+        thread = threading.Thread(target=lambda: (task.append(current()), sleep(1)))
+        thread.start()
+        sleep(0.5)
+        with pytest.raises(KernelBug, match="test a flag of your own, and join"):
+            call(*task)
+        thread.join()
+        with pytest.raises(KernelBug, match="test a flag of your own, and join"):
+            call(*task)
+
+    run_threads(program)
 
 
 # -- what CPython 3.14 brought

@@ -9,6 +9,7 @@ import pytest
 from lkl_green import Deadlock, KernelBug
 from lkl_green.errors import SchedulingWhileAtomic
 from lkl_green.kernel.task import PF_KTHREAD, TASK_IDLE, TASK_PARKED
+from lkl_green.kernel.taskend import Stoppable, TaskEnd
 from lkl_green.linux import (
     SCHED_FIFO,
     SIGKILL,
@@ -441,6 +442,97 @@ def test_rule_100_what_is_no_kthread_cannot_be_stopped_or_parked(run, log, call)
 
     run(init)
     assert log == ["refused"]
+
+
+# -- threads made without kthreadd
+
+
+class Reported(TaskEnd):
+    """Notes the end of a thread."""
+
+    def __init__(self, log):
+        self.log = log
+
+    def thread_exits(self, task, code):
+        self.log.append((task.comm, code))
+
+
+class ReportedAndStoppable(Stoppable):
+    """Notes the end of a thread that can be stopped."""
+
+    def __init__(self, log):
+        self.log = log
+        self.kthread = None
+
+    def thread_exits(self, task, code):
+        self.log.append((task.comm, code))
+        if self.kthread is not None:
+            self.kthread.thread_exits(task, code)
+
+
+def start_thread(end, fn, name="direct"):
+    kernel = current_kernel()
+    task = kernel.fork.create_thread(end, lambda _: fn(), None, name)
+    kernel.sched.wake_up_new_task(task)
+    return task
+
+
+def test_the_end_of_a_thread_made_without_kthreadd_is_reported_with_its_result(run, log):
+    def init():
+        start_thread(Reported(log), lambda: 7, "returns")
+        start_thread(Reported(log), lambda: do_exit(8), "exits")
+        msleep(1)
+
+    run(init)
+    assert log == [("returns", 7), ("exits", 8)]
+
+
+def test_the_end_of_a_thread_that_the_halt_drops_before_it_ran_is_reported_too(run, log):
+    run(lambda: current_kernel().fork.create_thread(Reported(log), lambda _: 7, None, "dropped") and None)
+    assert log == [("dropped", -errno.EINTR)]
+
+
+@pytest.mark.parametrize("call", [kthread_stop, kthread_park, kthread_unpark])
+def test_stopping_or_parking_a_thread_made_without_kthreadd_is_an_error_that_says_what_to_do(run, log, call):
+    def init():
+        task = start_thread(TaskEnd(), lambda: msleep(5))
+        with pytest.raises(KernelBug, match=r"cannot be stopped or parked: make it with kthread_run\(\)"):
+            call(task)
+        log.append("refused")
+
+    run(init)
+    assert log == ["refused"]
+
+
+def test_a_thread_that_cannot_be_stopped_was_never_asked_to(run, log):
+    def init():
+        start_thread(TaskEnd(), lambda: log.append((kthread_should_stop(), kthread_should_park())))
+        msleep(1)
+        return current_kernel().printk.tainted
+
+    assert run(init) == 0
+    assert log == [(False, False)]
+
+
+def test_a_thread_with_a_stoppable_end_parks_and_stops_like_a_kthread(run, log):
+    def init():
+        task = start_thread(ReportedAndStoppable(log), lambda: sleep_park_and_stop(log, "direct"))
+        msleep(1)
+        assert kthread_park(task) == 0
+        assert task.state == TASK_PARKED
+        return kthread_stop(task)
+
+    assert run(init) == "direct"
+    assert log[-1] == ("direct", "direct")
+
+
+def test_a_thread_with_a_stoppable_end_can_be_stopped_after_it_has_ended(run, log):
+    def init():
+        task = start_thread(ReportedAndStoppable(log), lambda: 7)
+        msleep(1)
+        return kthread_stop(task), kthread_stop(task)
+
+    assert run(init) == (7, 7)
 
 
 # -- rules 101 and 102: parking
