@@ -1,8 +1,8 @@
 """The doorbell: how a loop hears of interrupts, system calls and anything else that other OS threads send.
 
-The kernel rings by the host operation `idle_wake()`, from any OS thread and from signal handlers, whenever something
-comes from outside and `lkl_run()` is not under way. While somebody else's loop runs the kernel, that operation is ours;
-the host's own doorbell, on which nobody sleeps then, is left alone.
+The kernel rings by calling `host.doorbell`, from any OS thread and from signal handlers, whenever something comes from
+outside and `lkl_run()` is not under way. That attribute is the host's `idle_wake()` while the application loops on
+`lkl_run()` and `pause()`. While an event loop runs the kernel, it is the `ring()` of this module, which wakes the loop.
 
 Many rings between two slices are one. `rung` is cleared before a slice looks at what has come, so that what comes later
 rings again.
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 
 class Doorbell:
-    """Passes the host's `idle_wake()` on.
+    """Wakes a loop when its kernel rings.
 
     Args:
-        host: who rings.
+        host: the kernel's host.
         post: wakes the loop; called from any OS thread and from signal handlers. RuntimeError: the loop has gone.
-        gone: called by whoever rings when the loop has gone.
+        gone: called in the thread that rings, when the loop has gone.
 
     Attributes:
-        rung: whether somebody has rung since the last slice began.
+        rung: whether it was rung since the last slice began.
     """
 
     __slots__ = ("_gone", "_host", "_post", "rung")
@@ -40,17 +40,16 @@ class Doorbell:
         self.rung = False
 
     def hang_up(self) -> None:
-        """From now on we hear the kernel's rings."""
-        setattr(self._host, "idle_wake", self.ring)  # noqa: B010 - a method of the host is replaced, on purpose
+        """From now on the kernel's rings wake the loop."""
+        self._host.doorbell = self.ring
 
     def take_down(self) -> None:
-        """The host hears them again."""
-        if "idle_wake" in vars(self._host):
-            delattr(self._host, "idle_wake")
+        """From now on they end the sleep of `pause()` again."""
+        self._host.doorbell = self._host.idle_wake
 
     @contextmanager
     def silent(self) -> Iterator[None]:
-        """The caller runs the kernel himself, and hears the rings on the host; the loop hears of it afterwards."""
+        """While the caller runs the kernel itself, rings end its `pause()`; the loop is woken once afterwards."""
         self.take_down()
         try:
             yield

@@ -165,10 +165,7 @@ class Guest:
             self._ended.append((done, result, failure))
 
         start_thread(kernel, TaskEnd(), run, None, getattr(fn, "__name__", "thread"), copy_context())
-        if self._doorbell is not None:
-            self._doorbell.ring()
-        else:
-            kernel.host.idle_wake()
+        kernel.host.doorbell()
 
     # -- the end
 

@@ -72,11 +72,14 @@ class HostOps(ABC):
         on_interrupt: called at once with an exception that a signal handler raised while a host thread slept in
             `sem_down`; whoever sets it owns the exception. Without it, the exception is raised when the sleep is over.
         made_poller: what `poller()` made; None until somebody asks for it.
+        doorbell: called when something comes for the kernel from outside; from any OS thread and from signal handlers.
+            A kernel that boots sets it to `idle_wake`. A loop that runs the kernel sets it to what wakes that loop.
     """
 
     foreign_threads_run_kernel: bool = False
     on_interrupt: Callable[[BaseException], None] | None = None
     made_poller: Poller | None = None
+    doorbell: Callable[[], object]
 
     # -- semaphores
 

@@ -147,7 +147,7 @@ class HostTasks:
             return False
         if not kernel.clock.is_virtual:  # there it is taken in when idle, and a checkpoint would end a time slice
             kernel.sched.checkpoint = 0
-        kernel.host.idle_wake()
+        kernel.host.doorbell()
         return True
 
     def _thread_ends(self, host_task: HostTask) -> None:

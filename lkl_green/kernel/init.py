@@ -39,6 +39,7 @@ class Init:
         """Start everything. Raises OSError(ENOMEM), with nothing left allocated."""
         kernel = self._kernel
         kernel.host.host_init()
+        kernel.host.doorbell = kernel.host.idle_wake
         undo: list[Callable[[], None]] = [kernel.host.host_cleanup]
         try:
             kernel.arch.threads_init(kernel.sched.swapper, kernel.sched)

@@ -224,7 +224,7 @@ class InterruptController:
             self._arrived.append(irq)
         # A loop that runs looks once more before it sleeps, and finds what was left before it was seen running.
         if not kernel.loop.running:
-            kernel.host.idle_wake()
+            kernel.host.doorbell()
         return 0
 
     def raise_local(self, irq: int) -> None:

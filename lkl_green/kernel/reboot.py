@@ -66,7 +66,7 @@ class Reboot:
         """Another OS thread asks the owner's, and waits for it. Raises HaltTimeout if that does not run the kernel."""
         kernel = self._kernel
         kernel.power_off()
-        kernel.host.idle_wake()
+        kernel.host.doorbell()
         if not kernel.halted_event.wait(timeout_s):
             raise HaltTimeout(
                 f"the kernel was asked to halt, but its owner's thread has not run it within {timeout_s} s",

@@ -154,6 +154,15 @@ async def test_an_interrupt_of_another_os_thread_wakes_the_loop(kernels: Kernels
         assert await k.call(wait_for_device) == "interrupted"
 
 
+async def test_the_kernel_rings_the_loop_within_the_block_and_the_host_outside_of_it(kernels: Kernels) -> None:
+    kernel = kernels.start()
+    host = kernel.host
+    assert host.doorbell == host.idle_wake
+    async with kernels.running(kernel):
+        assert host.doorbell != host.idle_wake
+    assert host.doorbell == host.idle_wake
+
+
 async def test_a_system_call_of_another_os_thread_is_answered(kernels: Kernels) -> None:
     async with kernels.running() as k:
         assert await anyio.to_thread.run_sync(k.kernel.sys.getpid) == 1
