@@ -4,10 +4,24 @@
         result = await k.call(function, argument)      # a kernel thread
 
 In kernel threads, `embed.await_(something)` waits for what the loop awaits.
+
+Where things are, each part using those below it:
+
+    running, worker_thread, guest     a kernel for the time of a block; on an OS thread; step by step in other loops
+    handle, streams                   what the block is given: `Embedded`, its threads, streams and iterators
+    embedding                         attach, the driver's task, halt, detach
+    call_runner, thread_pool,         calls into the kernel: the task that makes one, the kernel threads that run
+    kernel_call                       them, the call itself
+    from_kernel, await_task,          what kernel threads ask of the loop: `await_()`, the tasks that await for
+    trampoline                        them, `async def` thread functions
+    driver                            slices, and the messages between kernel and loop
+    idle_sleep, slice_budget,         when the next slice runs, and how long it may take
+    doorbell
+    backend, on_asyncio, on_trio      the event loops
 """
 
-from lkl_green.embed.awaiting import await_ as await_
-from lkl_green.embed.awaiting import to_host_thread as to_host_thread
+from lkl_green.embed.from_kernel import await_ as await_
+from lkl_green.embed.from_kernel import to_host_thread as to_host_thread
 from lkl_green.embed.guest import Guest as Guest
 from lkl_green.embed.handle import Embedded as Embedded
 from lkl_green.embed.handle import KernelThread as KernelThread

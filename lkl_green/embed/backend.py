@@ -1,4 +1,4 @@
-"""What the embedding asks of an event loop, and which one is running.
+"""What the embedding asks of an event loop.
 
 anyio gives one API for asyncio (with uvloop) and trio, and the embedding uses it wherever a figure does not forbid it.
 It does where something happens on each call into the kernel: a fresh `anyio.Event` takes three times as long as what it
@@ -7,11 +7,8 @@ wraps, and a task group's child five times as long as a bare task. These few ope
 
 from __future__ import annotations
 
-import asyncio
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Protocol, Self
-
-from anyio.lowlevel import current_token
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -136,15 +133,3 @@ class Backend(ABC):
 
         Raises RuntimeError if the loop has gone.
         """
-
-
-def backend_here() -> Backend:
-    """The loop that runs the caller. Raises anyio.NoEventLoopError outside of one."""
-    token = current_token().native_token
-    if isinstance(token, asyncio.AbstractEventLoop):
-        from lkl_green.embed.on_asyncio import AsyncioBackend
-
-        return AsyncioBackend(token)
-    from lkl_green.embed.on_trio import TrioBackend
-
-    return TrioBackend()

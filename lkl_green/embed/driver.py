@@ -1,44 +1,38 @@
-"""The driver: who calls `lkl_run()` inside an event loop, and when.
+"""The driver: runs a kernel in slices inside an event loop.
 
     driver's task            slice | checkpoint | slice | checkpoint | ... sleep until a timer or an interrupt
     a task that calls in     ... await k.call(fn): slice, here and now, if the kernel has nothing else to do
 
-*Slices.* The kernel runs in slices between which the loop's other tasks run. A task of the driver's own does it while
-the kernel is busy. When the kernel is idle, whoever gives it something to do, a call or an answer that a kernel thread
-waits for, runs the slice on the spot, inside its own task: waking another task for that would cost as much as the whole
-call. A slice is never run inside a slice, and only ever on the OS thread that owns the kernel.
+*Slices.* The kernel runs in slices, and the loop's other tasks run between them. While the kernel is busy, a task of
+the loop, the driver's task, runs one slice after another (`lkl_green.embed.embedding`). While it is idle, a task that
+gives it something to do, a call or an answer that a kernel thread waits for, runs the slice at once, inside itself:
+waking another task for that would cost as much as the whole call. A slice is never run inside a slice, and only on the
+OS thread that owns the kernel.
 
-*The outbox.* Kernel threads never touch the loop: they leave a message, and sleep. After each slice the messages are
-dealt with, outside the kernel and on the loop's OS thread, whatever OS thread or greenlet the kernel thread runs on.
-So all three configurations work, and the order of what happens is the order in which the kernel did it.
+*The outbox.* Kernel threads never touch the loop: they leave a message, and sleep. After each slice the driver deals
+with the messages, outside the kernel and on the loop's OS thread, whatever OS thread or greenlet the kernel thread runs
+on. So all three configurations work, and the order of what happens is the order in which the kernel did it.
 """
 
 from __future__ import annotations
 
 import os
 from collections import deque
-from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-import anyio
-
 from lkl_green.embed import scopes
-from lkl_green.embed.doorbell import Doorbell
-from lkl_green.embed.turns import Turns
-from lkl_green.embed.workers import Workers
-from lkl_green.errors import Deadlock, KernelHalted, LoopGone, WrongLoop
+from lkl_green.embed.idle_sleep import IdleSleep
+from lkl_green.errors import KernelHalted, LoopGone, WrongLoop
 from lkl_green.kernel.loop import RunReason, RunStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lkl_green.embed.backend import Backend
-    from lkl_green.embed.companion import Companion
-    from lkl_green.embed.pace import Pace
-    from lkl_green.embed.trampoline import Trampoline
+    from lkl_green.embed.doorbell import Doorbell
+    from lkl_green.embed.slice_budget import SliceBudget
     from lkl_green.host.poller import Poller
     from lkl_green.kernel.kernel import Kernel
-    from lkl_green.kernel.task import Task
 
 _IDLE = RunReason.IDLE
 
@@ -51,116 +45,91 @@ class Message(Protocol):
 
 
 class Ending(Protocol):
-    """Something a halted kernel must not leave waiting."""
+    """Something that a halted kernel must not leave waiting."""
 
     def kernel_has_gone(self) -> None:
         """The kernel will not do it any more."""
 
 
 class Driver:
-    """Runs one kernel in one event loop.
+    """Runs the slices of one kernel in one event loop.
+
+    Args:
+        kernel, backend: the kernel and the loop.
+        budget: how long a slice may take.
+        doorbell: what the kernel rings between slices.
+        fail: ends the block of `running()`.
 
     Attributes:
-        kernel, backend: which and where.
+        kernel, backend, budget: as given.
+        checkpoint, is_here: the backend's: lets the loop run its other tasks once; whether the caller runs in it.
         outbox: what kernel threads have left for the loop.
         pending: calls and waits of the loop's tasks that the kernel works at.
-        companions: tasks of the loop that await something for kernel threads.
-        serving: the companion in whose task the slice runs that is under way.
-        stepping: the coroutine of a kernel thread for which the slice runs that is under way.
+        stepping: the coroutine of a kernel thread for which the slice runs that is under way; see `trampoline`.
+        idle_sleep: the sleep of the driver's task.
         error: what ended the kernel.
-        checkpoint, is_here: the backend's: lets the loop run its other tasks once; whether the caller runs in it.
-        in_os_threads: kernel threads are OS threads, and not greenlets of this one.
-        can_await: whether kernel threads may use `await_()`.
-        closing: the block is over; what is left is waiting for init.
+        detached: the kernel does not run in this loop any more.
         slices: how many were run.
-        status: what the last one has come to.
-        pace: how long the next one may take.
+        status: how the last one ended.
     """
-
-    can_await = True
 
     __slots__ = (
         "_doorbell",
         "_fail",
         "_is_virtual",
-        "_open_ended",
         "_run",
         "_scopes",
-        "_turns",
         "_unwatch",
         "backend",
+        "budget",
         "checkpoint",
-        "closing",
-        "companions",
-        "ended",
+        "detached",
         "error",
-        "in_os_threads",
+        "idle_sleep",
         "is_here",
         "kernel",
         "outbox",
-        "pace",
         "pending",
-        "serving",
         "slices",
         "status",
         "stepping",
-        "workers",
     )
 
-    def __init__(self, kernel: Kernel, backend: Backend, pace: Pace, fail: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        kernel: Kernel,
+        backend: Backend,
+        budget: SliceBudget,
+        doorbell: Doorbell,
+        fail: Callable[[], object],
+    ) -> None:
         self.kernel = kernel
         self.backend = backend
+        self.budget = budget
         self.outbox: deque[Message] = deque()
         self.pending: dict[Ending, None] = {}
-        self.companions: dict[Companion, None] = {}
-        self.serving: Companion | None = None
-        self.stepping: Trampoline | None = None
-        self.workers = Workers(kernel)
+        self.stepping: object | None = None
+        self.idle_sleep = IdleSleep(kernel.clock, backend.new_alarm())
         self.error: BaseException | None = None
-        self.closing = False
+        self.detached = False
         self.slices = 0
-        self._scopes = backend.scope_probe()
-        self.ended = anyio.Event()
-        self.pace = pace
-        self._fail = fail
-        self._turns = Turns(self)
-        self._doorbell = Doorbell(kernel.host, partial(backend.call_threadsafe, self._heard), self._loop_has_gone)
         self.status = RunStatus(RunReason.BUDGET, None)
         self.is_here = backend.is_here
         self.checkpoint = backend.checkpoint
+        self._scopes = backend.scope_probe()
+        self._doorbell = doorbell
+        self._fail = fail
         self._run = kernel.loop.run_slice
         self._is_virtual = kernel.clock.is_virtual
-        self.in_os_threads = kernel.host.foreign_threads_run_kernel
-        self._open_ended = kernel.open_ended
         self._unwatch: Callable[[], object] | None = None
 
-    # -- life cycle
-
-    def attach(self) -> None:
-        """The kernel is ours: calls may come at any time, so that being idle is no deadlock."""
-        self.kernel.embedding = self
-        self.kernel.open_ended = True
-        self._doorbell.hang_up()
-
-    def detach(self) -> None:
-        """The kernel is nobody's again."""
-        self._doorbell.take_down()
-        if self._unwatch is not None:
-            self._unwatch()
-        self.kernel.open_ended = self._open_ended
-        self.kernel.embedding = None
-
-    def close_soon(self) -> None:
-        """Nobody calls in any more: from now on a kernel that can never go on is deadlocked."""
-        self.closing = True
-        self.kernel.open_ended = self._open_ended
-        self._turns.wake()
+    # -- whether the kernel may be asked for anything
 
     def check(self, what: str) -> None:
-        """Raises WrongLoop, LoopGone or KernelHalted if a task cannot ask for anything now."""
+        """Raises WrongLoop, LoopGone or KernelHalted if the calling task cannot ask for anything now."""
         if not self.backend.is_here():
             raise self._elsewhere(what)
-        if self.kernel.halted or self.error is not None or self.kernel.embedding is not self:
+        if self.kernel.halted or self.error is not None or self.detached:
             why = "its `async with running()` is over, or its init has returned"
             if self.error is not None:
                 why = f"{type(self.error).__name__}: {self.error}"
@@ -178,53 +147,27 @@ class Driver:
             "asyncio.run_coroutine_threadsafe() or anyio.from_thread.run()"
         )
 
-    # -- the kernel's methods, called by tasks of the loop
-
-    def syscall_of_owner(self, nr: int, params: tuple[Any, ...]) -> int:
-        """A system call that does not await, and stops the loop until it is done."""
-        with self._doorbell.silent():
-            try:
-                return self.kernel.host_tasks.syscall_of_owner(nr, params)
-            except Deadlock as error:
-                raise Deadlock(
-                    f"{error}\nThe call keeps the event loop from running, whose tasks might have ended it: await it, "
-                    "as in `await k.sys.read(...)`"
-                ) from None
-
-    def touched(self) -> None:
-        """Somebody has told the kernel to stop, or has stopped it."""
-        self._doorbell.ring()
-
     def has_ended(self) -> bool:
         """Whether the kernel has halted, or is about to."""
-        return self.kernel.halted or self.error is not None or self.kernel.embedding is not self
-
-    def _loop_has_gone(self) -> None:
-        """Somebody rang and nobody will ever hear it: answer those who would wait for ever."""
-        if self.error is None:
-            self.error = LoopGone(
-                f"the event loop that ran kernel {self.kernel.name} was closed under it. Leave the block of running() "
-                "before the loop is closed; halt the kernel with lkl_sys_halt()"
-            )
-        self.kernel.host_tasks.refuse_all()
+        return self.kernel.halted or self.error is not None or self.detached
 
     # -- slices
 
     def slice(self) -> None:
-        """Run the kernel for a while, and deal with what it says. Never raises: errors end the block."""
+        """Run the kernel for a while, and deal with its messages. Never raises: errors end the block."""
         probe = self._scopes
         find, innermost = probe.holder, probe.innermost
         holder = find()
         scope = None if holder is None else innermost(holder)
         self.slices += 1
         self._doorbell.rung = False
-        pace = self.pace
+        budget = self.budget
         run = self._run
         try:
-            self.status = status = run(pace.max_switches, pace.budget_ns)
+            self.status = status = run(budget.max_switches, budget.budget_ns)
         except BaseException as error:
             self.failed(error)
-            self._deal_with_messages()
+            self.deal_with_messages()
             return
         if holder is None:
             holder = find()
@@ -235,16 +178,46 @@ class Driver:
             outbox.popleft().in_loop()
         if self._unwatch is None and self.kernel.host.made_poller is not None:
             self._watch_descriptors(self.kernel.host.made_poller)
-        turns = self._turns
-        # They sleep, or this is their own slice; most often the kernel has become idle and nothing is due.
-        if turns.sleeps and (status.reason is not _IDLE or status.next_event_ns is not None or self._is_virtual):
-            turns.sleep_less(status)
+        idle_sleep = self.idle_sleep
+        # False if this is a slice of the driver's own task. Most often the kernel has become idle and nothing is due.
+        if idle_sleep.sleeps and (status.reason is not _IDLE or status.next_event_ns is not None or self._is_virtual):
+            idle_sleep.sleep_less(status)
+
+    def deal_with_messages(self) -> None:
+        """Deal with what kernel threads have left."""
+        outbox = self.outbox
+        while outbox:
+            outbox.popleft().in_loop()
 
     def _scope_left_open(self, before: Any) -> None:
-        """A kernel thread sleeps with a scope open: that must not be, but in a coroutine of its own."""
+        """A kernel thread sleeps with a cancel scope open, which is allowed in a coroutine of its own only."""
         if self.stepping is None:
             self.failed(scopes.left_open(self.kernel, self._scopes.look()))
             self._scopes.close(before)
+
+    def is_idle(self) -> bool:
+        """Whether a slice would do nothing but what is asked for next."""
+        return self.kernel.sched.is_idle() and not self.kernel.loop.running
+
+    def go_on(self, was_idle: bool) -> None:
+        """The kernel was given something to do: do it here if it `was_idle`, else in its turn."""
+        if was_idle:
+            self.slice()
+        else:
+            self.idle_sleep.wake()
+
+    def wake(self) -> None:
+        """The kernel has something to do, in a slice of the driver's task; on the loop's OS thread."""
+        self.idle_sleep.wake()
+
+    def failed(self, error: BaseException) -> None:
+        """The kernel, or the driver, cannot continue: end the block with `error`."""
+        if self.error is None:
+            self.error = error
+        self._fail()
+        self.idle_sleep.wake()
+
+    # -- descriptors
 
     def _watch_descriptors(self, poller: Poller) -> None:
         """The kernel has files of the host: be woken when one of them is ready.
@@ -252,7 +225,7 @@ class Driver:
         A duplicate is watched, because the kernel closes the poller when it halts, in the middle of a slice.
         """
         fd = os.dup(poller.fileno())
-        unwatch = self.backend.watch(fd, self._turns.wake)
+        unwatch = self.backend.watch(fd, self.idle_sleep.wake)
 
         def done() -> None:
             unwatch()
@@ -260,78 +233,7 @@ class Driver:
 
         self._unwatch = done
 
-    def _deal_with_messages(self) -> None:
-        outbox = self.outbox
-        while outbox:
-            outbox.popleft().in_loop()
-
-    def is_idle(self) -> bool:
-        """Whether a slice would do nothing but what is asked for next."""
-        return self.kernel.sched.is_idle() and not self.kernel.loop.running
-
-    def companion_ends(self, companion: Companion) -> None:
-        """The loop awaits nothing more for a kernel thread; virtual time may have waited for that."""
-        self.companions.pop(companion, None)
-        if self.kernel.clock.is_virtual:
-            self._turns.wake()
-
-    def wake(self) -> None:
-        """The kernel has something to do; on the loop's OS thread."""
-        self._turns.wake()
-
-    def _heard(self) -> None:
-        """Somebody has rung; in a callback of the loop, because waking the driver's task takes another turn of it."""
-        if not self.has_ended():
-            self.go_on(self.is_idle())
-        elif self.kernel.embedding is self:
-            self._deal_with_messages()
-            self._turns.wake()
-
-    def go_on(self, was_idle: bool) -> None:
-        """The kernel was given something to do: do it here if it `was_idle`, else in its turn."""
-        if was_idle:
-            self.slice()
-        else:
-            self._turns.wake()
-
-    def failed(self, error: BaseException) -> None:
-        """The kernel, or the driver, cannot go on: end the block with `error`."""
-        if self.error is None:
-            self.error = error
-        self._fail()
-        self._turns.wake()
-
-    # -- the driver's task
-
-    async def drive(self) -> None:
-        """Run the kernel until it halts. Errors are left in `error`."""
-        try:
-            await self._turns.run()
-        except GeneratorExit:  # nobody will resume any task of this loop
-            self._loop_has_gone()
-            raise
-        except BaseException as error:
-            cancelled = isinstance(error, self.backend.cancelled)
-            self.failed(LoopGone("the event loop has cancelled the task that runs the kernel") if cancelled else error)
-            self.ended.set()
-            if cancelled:
-                raise
-        self.ended.set()
-
-    # -- the end
-
-    def halt(self, timeout_s: float) -> None:
-        """Halt the kernel, if it has not, and let everybody go who waits for it. Raises HaltTimeout."""
-        try:
-            self.kernel.lkl_sys_halt(timeout_s)
-        finally:
-            self._deal_with_messages()
-            for one in list(self.pending):
-                one.kernel_has_gone()
-            for companion in list(self.companions):
-                companion.cancel()
-            self._turns.wake()
-
-    def abandoned(self, task: Task) -> bool:
-        """Whether a task was given up, because it goes on sleeping while it is killed."""
-        return task in self.kernel.reboot.abandoned
+    def stop_watching(self) -> None:
+        """Let go of the kernel's descriptors."""
+        if self._unwatch is not None:
+            self._unwatch()

@@ -1,6 +1,6 @@
-"""A kernel as a guest in somebody else's loop: Tk, Qt, a game, anything that can call a function.
+"""A kernel as a guest in a loop of another kind: Tk, Qt, a game, anything that can call a function.
 
-Such a loop has three ways to give the kernel what it needs, and which one it takes is its affair:
+Such a loop may give the kernel what it needs in one of three ways:
 
     every frame                    guest.step()
     after a time                   after(guest.delay_ms, step)
@@ -16,8 +16,8 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Self
 
 from lkl_green.embed.doorbell import Doorbell
-from lkl_green.embed.pace import Pace
-from lkl_green.embed.workers import start_thread
+from lkl_green.embed.slice_budget import SliceBudget
+from lkl_green.embed.thread_pool import start_thread
 from lkl_green.errors import AlreadyEmbedded, KernelHalted
 from lkl_green.kernel.loop import RunReason, RunStatus, RunUntil
 from lkl_green.kernel.taskend import TaskEnd
@@ -61,7 +61,7 @@ class Guest:
             raise KernelHalted(f"Guest of kernel {kernel.name}, which has halted: start another one")
         kernel.loop.check_caller("Guest()")
         self.kernel = kernel
-        self._pace = Pace(budget_ns, max_switches)
+        self._budget = SliceBudget(budget_ns, max_switches)
         self._status = RunStatus(RunReason.BUDGET, None)
         self._ended: list[tuple[Callable[..., object], Any, Exception | None]] = []
         self._open_ended, kernel.open_ended = kernel.open_ended, True
@@ -78,7 +78,7 @@ class Guest:
             KernelPanic: the kernel died; `__cause__` is the exception of the oops.
         """
         kernel = self.kernel
-        pace = self._pace
+        budget = self._budget
         if self._doorbell is not None:
             self._doorbell.rung = False
         sched, time = kernel.sched, kernel.host.time
@@ -86,10 +86,10 @@ class Guest:
         if kernel.clock.is_virtual and self._may_jump():
             kernel.loop.pause(self._status)
         try:
-            self._status = kernel.lkl_run(RunUntil.IDLE, pace.max_switches, pace.budget_ns)
+            self._status = kernel.lkl_run(RunUntil.IDLE, budget.max_switches, budget.budget_ns)
         finally:
             self._tell()
-        pace.learn(time() - begin, sched.points - points, 0)
+        budget.learn(time() - begin, sched.points - points, 0)
         return self._status
 
     def _may_jump(self) -> bool:
@@ -140,7 +140,7 @@ class Guest:
             return self.kernel.host_tasks.syscall_of_owner(nr, params)
 
     def touched(self) -> None:
-        """Somebody has told the kernel to stop, or has stopped it: the next step says so."""
+        """The kernel was told to stop, or was stopped: the next step says so."""
         if self._doorbell is not None:
             self._doorbell.ring()
 

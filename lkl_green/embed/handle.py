@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from contextvars import copy_context
 from inspect import isawaitable
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-import anyio
-
-from lkl_green.embed.calls import Call, raise_error
-from lkl_green.embed.companion import close
+from lkl_green.embed.await_task import close
+from lkl_green.embed.call_runner import CallRunner, until_done
+from lkl_green.embed.kernel_call import Call
 from lkl_green.embed.streams import KernelIterator, KernelStream
-from lkl_green.embed.workers import start_thread
+from lkl_green.embed.thread_pool import start_thread
 from lkl_green.kernel.unistd import O_ACCMODE, O_RDONLY, O_WRONLY
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
-    from lkl_green.embed.driver import Driver
+    from lkl_green.embed.embedding import Embedding
     from lkl_green.embed.monitor import SliceMonitor
     from lkl_green.fs.file import File
     from lkl_green.fs.kfifo import KFifo
@@ -37,10 +35,12 @@ class Embedded:
         sys: system calls to be awaited: `await k.sys.nanosleep(1000)`; they raise OSError.
     """
 
-    def __init__(self, driver: Driver, monitor: SliceMonitor | None = None) -> None:
-        self._driver = driver
+    def __init__(self, embedding: Embedding, monitor: SliceMonitor | None = None) -> None:
+        self._ended = embedding.ended
+        self._driver = embedding.driver
+        self._calls = CallRunner(embedding.driver)
         self._monitor = monitor
-        self.kernel: Kernel = driver.kernel
+        self.kernel: Kernel = embedding.kernel
         self.sys = AsyncSys(self)
 
     # -- calls
@@ -74,39 +74,15 @@ class Embedded:
             raise not_a_function("call", fn)
         if name is None:
             name = getattr(fn, "__name__", "call")
-        return self._run(Call(self._driver, fn, args), name)
-
-    async def _run(self, call: Call, name: str) -> Any:
-        driver = call.driver
-        kernel = driver.kernel
-        is_here, checkpoint = driver.is_here, driver.checkpoint
-        if not is_here():
-            driver.check("call()")
-        # Before the call and not after it: a task that is cancelled here has done nothing yet.
-        await checkpoint()
-        if kernel.halted or driver.error is not None or kernel.embedding is not driver:
-            driver.check("call()")
-        was_idle = kernel.sched.is_idle() and not kernel.loop.running
-        driver.workers.run(call, copy_context(), name)
-        if was_idle:
-            driver.slice()
-        else:
-            driver.wake()
-        if not call.done:
-            await _finish(driver, call)
-        if call.error is not None:
-            raise_error(call)
-        return call.result
-
-    _run.__qualname__ = "Embedded.call"  # what Python calls it when it tells somebody who has not awaited it
+        return self._calls.run(Call(self._driver, fn, args), name)
 
     def syscall(self, nr: int, *params: Any) -> Awaitable[int]:
         """A system call, raw, as a thread of init makes it: an int, or a negative errno. Await it."""
-        return self._run(Call(self._driver, self.kernel.syscalls.dispatch, (nr, params)), "syscall")
+        return self._calls.run(Call(self._driver, self.kernel.syscalls.dispatch, (nr, params)), "syscall")
 
     async def wait(self, completion: Completion) -> None:
         """Wait until a completion of the kernel lets us through; cancelling leaves its queue."""
-        await self._run(Call(self._driver, completion.wait_for_completion, ()), "wait")
+        await self._calls.run(Call(self._driver, completion.wait_for_completion, ()), "wait")
 
     # -- files
 
@@ -159,11 +135,11 @@ class Embedded:
             driver.check("halt()")
             self.kernel.power_off()
             driver.wake()
-        await driver.ended.wait()
+        await self._ended.wait()
 
     async def halted(self) -> None:
         """Wait until the kernel has halted."""
-        await self._driver.ended.wait()
+        await self._ended.wait()
 
     def __repr__(self) -> str:
         return f"<Embedded {self.kernel!r} in {self._driver.backend.name}>"
@@ -208,7 +184,7 @@ class KernelThread(Call):
         self.driver.check("cancel()")
         self.kill()
         if not self.done:
-            await _until_done(self.driver, self)
+            await until_done(self)
 
     def __repr__(self) -> str:
         return f"<KernelThread {self.task.comm}-{self.task.pid} {'ended' if self.done else 'runs'}>"
@@ -222,10 +198,11 @@ class AsyncSys:
 
     def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
         """`await k.sys.name(...)`."""
-        function = getattr(self._embedded.kernel.sys, name)
+        embedded = self._embedded
+        function = getattr(embedded.kernel.sys, name)
 
         def call(*args: Any) -> Awaitable[Any]:
-            return self._embedded._run(Call(self._embedded._driver, function, args), name)
+            return embedded._calls.run(Call(embedded._driver, function, args), name)
 
         return call
 
@@ -237,21 +214,3 @@ def not_a_function(what: str, fn: object) -> TypeError:
         close(fn)
         hint = f"pass the function itself: {what}(function, *args), not {what}(function(*args))"
     return TypeError(f"{what}({fn!r}): this is no function; {hint}")
-
-
-async def _finish(driver: Driver, call: Call) -> None:
-    """Wait for the end of a call; take its thread down if we are cancelled."""
-    try:
-        await _until_done(driver, call)
-    except BaseException as error:
-        call.kill()
-        if not call.done and isinstance(error, driver.backend.cancelled):
-            with anyio.CancelScope(shield=True), suppress(BaseException):
-                await _until_done(driver, call)
-        raise
-
-
-async def _until_done(driver: Driver, call: Call) -> None:
-    driver.pending[call] = None
-    waiter = call.waiter = driver.backend.new_waiter()
-    await waiter.wait()

@@ -2,12 +2,12 @@
 
     async with running(kernel) as k:         the driver begins
         await k.call(fn)                     ...
-                                             the block's end: init goes on until it returns; without init, halt
+                                             the block's end: init runs until it returns; without init, halt
     # here the kernel has halted, whatever happened
 
 The block is a parent of the kernel as a task group is one of its tasks. If the kernel dies, of an oops or a panic, the
 block is cancelled and KernelPanic comes out of it, not wrapped into a group. If the block ends with an exception, or is
-cancelled, the kernel is halted and the exception goes on.
+cancelled, the kernel is halted and the exception is raised again.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from lkl_green.embed.backend import backend_here
-from lkl_green.embed.driver import Driver
+from lkl_green.embed.current_loop import backend_here
+from lkl_green.embed.embedding import Embedding
 from lkl_green.embed.handle import Embedded
 from lkl_green.embed.monitor import SliceMonitor
-from lkl_green.embed.pace import Pace
+from lkl_green.embed.slice_budget import SliceBudget
 from lkl_green.errors import AlreadyEmbedded, CoroutineStuck, KernelHalted, WrongThread
 from lkl_green.kernel.kernel import Kernel
 from lkl_green.kernel.reboot import DEFAULT_TIMEOUT_S
@@ -42,13 +42,13 @@ async def running(
     """Run a kernel in this event loop, asyncio or trio, while the block lasts.
 
     Args:
-        kernel: started in this OS thread, and run by nobody else meanwhile.
+        kernel: started in this OS thread; nothing else may run it meanwhile.
         budget_ns: how long a slice of the kernel may take before the loop's other tasks run; if left out, adapted to
             some hundred microseconds.
         max_switches: how many scheduling points a slice may have; adapted to the time budget if left out.
         halt_timeout_s: how long kernel threads, and what they await, may take to end.
         slow_slice_s: report slices that keep the loop waiting for longer than this, in `slow_slices` and as a kernel
-            message, with the kernel thread and its line; None: nobody watches.
+            message, with the kernel thread and its line; None: do not watch.
 
     Yields:
         the kernel as async code sees it.
@@ -63,17 +63,18 @@ async def running(
     _check(kernel)
     backend = backend_here()
     with backend.new_block() as block:
-        driver = Driver(kernel, backend, Pace(budget_ns, max_switches), block.cancel)
+        embedding = Embedding(kernel, backend, SliceBudget(budget_ns, max_switches), block.cancel)
+        driver = embedding.driver
         monitor = None if slow_slice_s is None else SliceMonitor(driver, slow_slice_s)
-        driver.attach()
+        embedding.attach()
         try:
             if monitor is not None:
                 monitor.start()
-            driver.backend.start(driver.drive, copy_context(), f"{kernel.name}: lkl_run()")
-            yield Embedded(driver, monitor)
+            backend.start(embedding.drive, copy_context(), f"{kernel.name}: lkl_run()")
+            yield Embedded(embedding, monitor)
             if kernel.has_init and not kernel.halted:
-                driver.close_soon()
-                await driver.ended.wait()
+                embedding.close_soon()
+                await embedding.ended.wait()
         except KernelHalted:
             if driver.error is None:  # else that is why, and says more
                 raise
@@ -81,7 +82,7 @@ async def running(
             if monitor is not None:
                 monitor.stop()
             with anyio.CancelScope(shield=True):
-                await _end(driver, halt_timeout_s)
+                await _end(embedding, halt_timeout_s)
     if driver.error is not None:
         raise driver.error
 
@@ -102,24 +103,25 @@ def _check(kernel: Kernel) -> None:
         raise WrongThread(f"{error}. Start the kernel in the coroutine that runs it, or use in_thread()") from None
 
 
-async def _end(driver: Driver, timeout_s: float) -> None:
+async def _end(embedding: Embedding, timeout_s: float) -> None:
     """Halt the kernel and wait for what it has left in the loop."""
     try:
-        driver.halt(timeout_s)
+        embedding.halt(timeout_s)
     finally:
         with anyio.move_on_after(timeout_s):
-            await driver.ended.wait()
-        await _wait_for_companions(driver, timeout_s)
-        driver.detach()
+            await embedding.ended.wait()
+        await _wait_for_await_tasks(embedding, timeout_s)
+        embedding.detach()
 
 
-async def _wait_for_companions(driver: Driver, timeout_s: float) -> None:
+async def _wait_for_await_tasks(embedding: Embedding, timeout_s: float) -> None:
     """They were cancelled, and should end at once. Raises CoroutineStuck if one does not."""
+    tasks = embedding.await_tasks.tasks
     deadline = anyio.current_time() + timeout_s
     pause_s = 0.0
-    while driver.companions:
+    while tasks:
         await anyio.sleep(pause_s)
         pause_s = min(0.01, 2 * pause_s + 0.0001)
         if anyio.current_time() > deadline:
-            driver.detach()
-            raise CoroutineStuck(list(map(str, driver.companions)))
+            embedding.detach()
+            raise CoroutineStuck(list(map(str, tasks)))

@@ -7,18 +7,18 @@ at the very moment at which its caller is cancelled is kept for the next one: no
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 import anyio
 from anyio.abc import ByteStream
 
-from lkl_green.embed.calls import Call
+from lkl_green.embed.kernel_call import Call
 from lkl_green.kernel.unistd import SHUT_WR
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
-    from lkl_green.embed.handle import Embedded
+    from lkl_green.embed.call_runner import CallRunner
     from lkl_green.fs.file import File
     from lkl_green.fs.kfifo import KFifo
 
@@ -27,30 +27,35 @@ T = TypeVar("T")
 CHUNK = 65536
 
 
+class HasCalls(Protocol):
+    """What a stream uses of `Embedded`, whose module imports this one."""
+
+    _calls: CallRunner
+
+
 class Taker(Generic[T]):
     """Takes things out of the kernel, one after another.
 
     Args:
-        embedded: where.
-        take: runs in a kernel thread, and may sleep.
-        name: that thread's name.
+        calls: run the functions that take them.
+        name: the name of the kernel threads.
     """
 
-    __slots__ = ("_embedded", "_kept", "_name")
+    __slots__ = ("_calls", "_kept", "_name")
 
-    def __init__(self, embedded: Embedded, name: str) -> None:
-        self._embedded = embedded
+    def __init__(self, calls: CallRunner, name: str) -> None:
+        self._calls = calls
         self._name = name
         self._kept: list[T] = []
 
     async def take(self, function: Callable[..., T], *args: Any) -> T:
-        """What `function(*args)` returns. Raises what it raises."""
+        """What `function(*args)` returns, which runs in a kernel thread and may sleep. Raises what it raises."""
         if self._kept:
             await anyio.lowlevel.checkpoint()
             return self._kept.pop()
-        call = Call(self._embedded._driver, function, args)
+        call = Call(self._calls.driver, function, args)
         try:
-            result: T = await self._embedded._run(call, self._name)
+            result: T = await self._calls.run(call, self._name)
         except BaseException:
             if call.done and not call.failed:
                 self._kept.append(call.result)
@@ -63,11 +68,11 @@ class KernelIterator(Generic[T]):
 
     __slots__ = ("_args", "_function", "_taker")
 
-    def __init__(self, embedded: Embedded, source: KFifo[T] | File) -> None:
+    def __init__(self, embedded: HasCalls, source: KFifo[T] | File) -> None:
         get = getattr(source, "get", None) if not hasattr(source, "read") else None
         self._function: Callable[..., Any] = get if get is not None else source.read  # type: ignore[union-attr]
         self._args: tuple[Any, ...] = () if get is not None else (CHUNK,)
-        self._taker: Taker[T] = Taker(embedded, "iterate")
+        self._taker: Taker[T] = Taker(embedded._calls, "iterate")
 
     def __aiter__(self) -> Self:
         """The iterator itself."""
@@ -93,11 +98,11 @@ class KernelStream(ByteStream):
         writer: what is sent to; None for a stream that only receives.
     """
 
-    def __init__(self, embedded: Embedded, reader: File | None, writer: File | None) -> None:
-        self._embedded = embedded
+    def __init__(self, embedded: HasCalls, reader: File | None, writer: File | None) -> None:
+        self._calls = embedded._calls
         self._reader = reader
         self._writer = writer
-        self._taker: Taker[bytes] = Taker(embedded, "receive")
+        self._taker: Taker[bytes] = Taker(self._calls, "receive")
         self._rest = b""
         self._receiving = anyio.ResourceGuard("receiving from")
         self._sending = anyio.ResourceGuard("sending to")
@@ -131,7 +136,7 @@ class KernelStream(ByteStream):
             if self._writer is None:
                 raise anyio.ClosedResourceError
             try:
-                await self._embedded.call(_write_all, self._writer, item, name="send")
+                await self._call(_write_all, self._writer, item, name="send")
             except OSError as error:
                 raise _as_anyio(error) from error
 
@@ -143,7 +148,7 @@ class KernelStream(ByteStream):
             if writer is None:
                 return
             if writer is self._reader:
-                await self._embedded.call(writer.shutdown, SHUT_WR)  # type: ignore[attr-defined]
+                await self._call(writer.shutdown, SHUT_WR, name="shutdown")  # type: ignore[attr-defined]
             else:
                 self._close(writer)
 
@@ -158,7 +163,10 @@ class KernelStream(ByteStream):
     def _close(self, file: File | None) -> None:
         if file is not None and file.f_count:
             file.close()
-            self._embedded._driver.wake()
+            self._calls.driver.wake()
+
+    def _call(self, function: Callable[..., Any], *args: Any, name: str) -> Awaitable[Any]:
+        return self._calls.run(Call(self._calls.driver, function, args), name)
 
 
 def _write_all(file: File, data: bytes) -> None:

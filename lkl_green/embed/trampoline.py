@@ -1,16 +1,16 @@
 """Kernel threads whose function is `async def`: their own steps run in the kernel, their awaits in the loop.
 
-    companion, a task of the loop            kernel thread
+    await task, of the loop                  kernel thread
     step: slice  ------------------------->  coroutine.send(): kernel functions, up to the next await
     yield what it yielded, to the loop <---  sleep
     step: slice, with the answer  -------->  coroutine.send(answer)
 
 A coroutine must be stepped inside the task that it awaits in: time-outs, cancel scopes and all of trio look at the
-current task. So whenever the thread runs code of its coroutine, it does so in a slice that runs in a step of its
-companion. If the coroutine itself sleeps in the kernel, that step ends; when the thread is woken, in whichever slice, a
-notifier of the scheduler sends it to sleep once more until the companion makes another step for it.
+current task. So whenever the thread runs code of its coroutine, it does so in a slice that runs in a step of its await
+task. If the coroutine itself sleeps in the kernel, that step ends; when the thread is woken, in whichever slice, a
+notifier of the scheduler sends it to sleep once more until the await task makes another step for it.
 
-A thread that is killed leaves its coroutine to the companion, which is cancelled and steps it to its end by itself.
+A thread that is killed leaves its coroutine to the await task, which is cancelled and steps it to its end by itself.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class Trampoline:
-    """One coroutine between its kernel thread and the loop; the companion awaits it.
+    """One coroutine between its kernel thread and the loop; the await task awaits it.
 
     Attributes:
         over: the thread is done with the coroutine.
@@ -98,13 +98,13 @@ class Trampoline:
             self._hop(lambda: True)
 
     def _hop(self, ready: Callable[[], bool]) -> None:
-        """Sleep until a step of the companion runs us."""
+        """Sleep until a step of the await task runs this thread."""
         sched, task = self._driver.kernel.sched, self._task
         self._hopping = True
         try:
             while not (ready() and self._driver.stepping is self):
                 if ready():
-                    self._driver.outbox.append(self)  # wakes the companion
+                    self._driver.outbox.append(self)  # wakes the await task
                 task.state = TASK_KILLABLE
                 sched.schedule()
         finally:
@@ -114,12 +114,12 @@ class Trampoline:
     # -- in the loop
 
     def in_loop(self) -> None:
-        """The thread wants a step of the companion, or has ended."""
+        """The thread wants a step of the await task, or has ended."""
         if self._waiter is not None:
             self._waiter.wake()
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        """What the companion does."""
+        """What the await task does."""
         value: Any = None
         error: BaseException | None = None
         while True:

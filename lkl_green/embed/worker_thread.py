@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 
-from lkl_green.embed.backend import backend_here
+from lkl_green.embed.current_loop import backend_here
 from lkl_green.embed.running import running
 from lkl_green.errors import KernelHalted
 from lkl_green.host.native import Thread

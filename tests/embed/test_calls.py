@@ -366,7 +366,7 @@ async def test_calls_from_another_event_loop_are_refused(kernels: Kernels) -> No
 async def test_nothing_is_kept_of_what_has_ended(kernels: Kernels) -> None:
     """Neither of calls that somebody awaited nor of threads that nobody did: at the end of the block all is done."""
     async with kernels.running() as k:
-        pending = k.kernel.embedding.pending
+        pending = k.kernel.embedding.driver.pending
         k.spawn(msleep, 1)
         assert len(pending) == 1
         await k.call(lambda: None)

@@ -116,19 +116,19 @@ def test_a_loop_that_is_closed_under_its_kernel(log: list[Any]) -> None:
         return await block.__aenter__()
 
     loop.run_until_complete(enter())
-    driver = kernel.embedding
+    embedding = kernel.embedding
     for task in asyncio.all_tasks(loop):
         task.get_coro().close()  # type: ignore[union-attr]
         task._log_destroy_pending = False  # type: ignore[attr-defined]
     loop.close()
-    assert isinstance(driver.error, LoopGone)
+    assert isinstance(embedding.driver.error, LoopGone)
 
     thread = threading.Thread(target=lambda: log.append(kernel.lkl_syscall(39)))
     thread.start()
     thread.join(10)
     assert log == [-108], "ESHUTDOWN, and not for ever"
     kernel.lkl_sys_halt()
-    driver.detach()
+    embedding.detach()
 
 
 @pytest.mark.anyio

@@ -73,8 +73,8 @@ async def test_cancelled_at_every_point(kernels: Kernels, configuration: dict[st
         assert not left, "threads are left over"
         assert len(kernel.timers) == 0, "timers are left over"
         assert kernel.fs.nr_files <= files + 60 * 2, "files that nobody closed can only be those of cancelled calls"
-        assert not kernel.embedding.companions
-        assert not kernel.embedding.pending
+        assert not kernel.embedding.await_tasks.tasks
+        assert not kernel.embedding.driver.pending
 
 
 @pytest.mark.anyio

@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from lkl_green.embed import await_, scopes
-from lkl_green.embed.backend import backend_here
+from lkl_green.embed.current_loop import backend_here
 from lkl_green.errors import ScopeAcrossSwitch
 from lkl_green.linux import msleep
 
@@ -71,7 +71,7 @@ async def test_a_callback_of_asyncio_has_no_scopes() -> None:
 
 @pytest.mark.anyio
 async def test_a_scope_left_open_in_a_task_that_has_never_had_one(kernels: Kernels) -> None:
-    """The companion is a bare task; a kernel thread that it wakes opens a scope in it."""
+    """The await task is a bare task; a kernel thread that it wakes opens a scope in it."""
 
     async def nothing() -> None:
         pass

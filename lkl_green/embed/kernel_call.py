@@ -1,9 +1,9 @@
-"""Calls into the kernel: a function of the application, run as a kernel thread.
+"""A call into the kernel: a function of the application, run as a kernel thread.
 
 *Cancelling* the await takes the thread down, not the kernel: TaskKilled is raised at the thread's sleep, so that its
 `finally` blocks run, and the caller waits until it has ended. Linux ends killable sleeps by SIGKILL and leaves the
-uninterruptible ones alone. Here each sleep of such a thread is treated as killable: a thread that works for somebody in
-the loop must not hold up his cancellation, and msleep() is uninterruptible.
+uninterruptible ones alone. Here each sleep of such a thread is treated as killable: a thread that works for a task of
+the loop must not delay the cancellation of that task, and msleep() is uninterruptible.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from __future__ import annotations
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from lkl_green.embed.awaiting import run_coroutine
-from lkl_green.embed.companion import cancelled_in_loop
+from lkl_green.embed.await_task import cancelled_in_loop
+from lkl_green.embed.from_kernel import run_coroutine
 from lkl_green.errors import KernelHalted, TaskExit, TaskUnwind
 from lkl_green.kernel.taskend import Stoppable
 
@@ -125,7 +125,7 @@ class Call(Stoppable):
             self.in_loop()
             return
         driver.go_on(was_idle)
-        if not self.done and driver.abandoned(self.task):
+        if not self.done and self.task in driver.kernel.reboot.abandoned:  # it slept again and again while killed
             self.kernel_has_gone()
 
 

@@ -1,16 +1,16 @@
-"""`await_()`: a kernel thread waits for something of the event loop.
+"""What kernel threads call to use the event loop: `await_()` and `to_host_thread()`.
 
 A kernel thread cannot await: it runs inside whichever task of the loop runs the slice, and cannot suspend that one. So
-it leaves a request, and sleeps killably. In the loop a task awaits the thing for it, its *companion*, and wakes it with
-the outcome.
+it leaves a request, and sleeps killably. In the loop an *await task* awaits the thing for it, and wakes it with the
+outcome.
 
     kernel thread                     loop
-    await_(thing): request, sleep     (after the slice) a companion: value = await thing
+    await_(thing): request, sleep     (after the slice) an await task: value = await thing
     ...                               wake the thread, run a slice
     value, or what was raised   <---+
-    await_(another): request, sleep   the same companion goes on with it
+    await_(another): request, sleep   the same await task continues with it
 
-A thread that is killed while it waits leaves at once; its companion is cancelled and ends in its own time, before the
+A thread that is killed while it waits leaves at once; its await task is cancelled and ends in its own time, before the
 end of the block. A time-out is the loop's, measured on the loop's clock: under virtual time the kernel's stands still
 meanwhile.
 """
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio.to_thread
 
-from lkl_green.embed.companion import Request, close
+from lkl_green.embed.await_task import AwaitRequest, close
 from lkl_green.embed.trampoline import Trampoline
 from lkl_green.errors import AwaitOutsideKernelThread, NotEmbedded, TaskUnwind
 from lkl_green.kernel.current import running_here
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
     from contextvars import Context
 
-    from lkl_green.embed.driver import Driver
+    from lkl_green.embed.await_task import AwaitTasks
 
 T = TypeVar("T")
 
@@ -47,22 +47,22 @@ def await_(awaitable: Awaitable[T], timeout_ns: int | None = None) -> T:
 
     Raises:
         TimeoutError: the time has passed; what was awaited has been cancelled.
-        AwaitOutsideKernelThread, NotEmbedded: there is no loop to await it, or nobody to wait.
-        AwaitCancelled: somebody else has cancelled it, in the loop.
+        AwaitOutsideKernelThread, NotEmbedded: the caller is not a kernel thread, or no loop runs its kernel.
+        AwaitCancelled: it was cancelled in the loop.
         InterruptedError: EINTR, a fatal signal; it is cancelled.
         BaseException: whatever the awaitable raises.
     """
-    driver = _embedding_of_caller(awaitable)
-    request = Request(driver, awaitable, timeout_ns)
-    driver.outbox.append(request)
+    tasks = _await_tasks_of_caller(awaitable)
+    request = AwaitRequest(tasks, awaitable, timeout_ns)
+    tasks.driver.outbox.append(request)
     try:
         request.sleep()
     except BaseException:
         if not request.done:
             request.abandoned = True
-            driver.outbox.append(request)
+            tasks.driver.outbox.append(request)
         raise
-    if driver.in_os_threads:
+    if tasks.in_os_threads:
         _write_back(request.context)
     if request.error is not None:
         request.raise_error()
@@ -85,11 +85,12 @@ def run_coroutine(coroutine: Coroutine[Any, Any, T]) -> T:
 
     Where kernel threads are OS threads the loop cannot be used from them: there all of it runs in the loop.
     """
-    driver = _embedding_of_caller(coroutine)
-    if driver.in_os_threads:
+    tasks = _await_tasks_of_caller(coroutine)
+    if tasks.in_os_threads:
         return await_(coroutine)
-    trampoline = Trampoline(driver, driver.kernel.sched.current, coroutine)
-    request = Request(driver, trampoline, None)
+    driver = tasks.driver
+    trampoline = Trampoline(driver, tasks.kernel.sched.current, coroutine)
+    request = AwaitRequest(tasks, trampoline, None)
     driver.outbox.append(request)
     try:
         result: T = trampoline.run()
@@ -100,8 +101,8 @@ def run_coroutine(coroutine: Coroutine[Any, Any, T]) -> T:
     return result
 
 
-def _embedding_of_caller(awaitable: Any) -> Driver:
-    """The driver of the calling kernel thread's kernel; raises, and closes the awaitable, if there is none."""
+def _await_tasks_of_caller(awaitable: Any) -> AwaitTasks:
+    """Those of the calling kernel thread's kernel. Raises, and closes the awaitable, if no loop can await it."""
     kernel = running_here.kernel
     try:
         if kernel is None:
@@ -118,8 +119,8 @@ def _embedding_of_caller(awaitable: Any) -> Driver:
     except BaseException:
         close(awaitable)
         raise
-    driver: Driver = kernel.embedding
-    return driver
+    tasks: AwaitTasks = kernel.embedding.await_tasks
+    return tasks
 
 
 def _write_back(context: Context) -> None:

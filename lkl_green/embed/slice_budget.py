@@ -22,8 +22,8 @@ _MIN_SWITCHES = 8
 _MAX_SWITCHES = 1 << 20
 
 
-class Pace:
-    """The budgets of the next slice.
+class SliceBudget:
+    """How much time and how many switches the next slice may take.
 
     Args:
         budget_ns: a fixed time budget; None adapts it.

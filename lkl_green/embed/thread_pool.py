@@ -1,10 +1,11 @@
-"""The kernel threads that run calls: made when needed, kept for the next call.
+"""The pool of kernel threads that run calls: made when needed, kept for the next call.
 
 A call is a kernel thread with the application for its owner, a thread of init like the host tasks of LKL, so that calls
 share the application's open files. Making a thread and burying it costs more than all the rest of a short call. So a
-thread whose call has ended sleeps, like a kworker, and runs the next one; it is a new thread in every respect in which
-a function could tell: name, context variables, stop flag. One that has more to it (a signal, a child, a lock or
-preemption it has forgotten to release, a priority) is not kept: it exits, and whatever exiting finds, is found.
+thread whose call has ended sleeps, like a kworker, and runs the next one. It is a new thread in every respect in which
+a function could tell: name, context variables, stop flag. A thread that keeps something of its call (a signal, a child,
+a lock or preemption that was not released, a priority) does not run another one: it exits, and is checked as every task
+that exits.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from lkl_green.kernel.taskend import TaskEnd
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lkl_green.embed.calls import Call
+    from lkl_green.embed.kernel_call import Call
     from lkl_green.kernel.kernel import Kernel
     from lkl_green.kernel.task import Task
 
@@ -29,41 +30,39 @@ if TYPE_CHECKING:
 KEPT = 64
 
 
-class Worker(TaskEnd):
-    """What makes a kernel thread a worker (Linux: struct worker); its `kthread` between two calls.
+class PoolThread(TaskEnd):
+    """A kernel thread of the pool; the `kthread` of its task between two calls.
 
     Attributes:
         task: the kernel thread.
         call: what it is to run next.
     """
 
-    __slots__ = ("call", "task", "workers")
+    __slots__ = ("_idle", "call", "task")
 
-    def __init__(self, workers: Workers, call: Call) -> None:
-        self.workers = workers
+    def __init__(self, idle: list[PoolThread], call: Call) -> None:
+        self._idle = idle
         self.call: Call | None = call
         self.task: Task
 
     def thread_exits(self, task: Task, code: Any) -> None:
-        """It was taken down in its sleep, or never ran."""
-        idle = self.workers.idle
-        if self in idle:
-            idle.remove(self)
+        """It was taken down in its sleep."""
+        if self in self._idle:
+            self._idle.remove(self)
 
 
-class Workers:
-    """The workers of one embedded kernel.
+class ThreadPool:
+    """The threads that run the calls of one embedded kernel.
 
     Attributes:
-        kernel: the kernel.
         idle: those that sleep, the one that ran last at the end.
     """
 
-    __slots__ = ("_in_greenlets", "_nothing", "_wake_up", "idle", "kernel")
+    __slots__ = ("_in_greenlets", "_kernel", "_nothing", "_wake_up", "idle")
 
     def __init__(self, kernel: Kernel) -> None:
-        self.kernel = kernel
-        self.idle: list[Worker] = []
+        self._kernel = kernel
+        self.idle: list[PoolThread] = []
         self._in_greenlets = not kernel.host.foreign_threads_run_kernel
         self._nothing = Context()
         self._wake_up = kernel.sched.try_to_wake_up  # in the loop, which passes no scheduling points
@@ -74,12 +73,12 @@ class Workers:
         """Have a call run in the next slice. Raises OSError as fork does."""
         idle = self.idle
         if not idle:
-            worker = Worker(self, call)
-            call.task = worker.task = start_thread(self.kernel, call, self._work, worker, name, context)
+            thread = PoolThread(idle, call)
+            call.task = thread.task = start_thread(self._kernel, call, self._work, thread, name, context)
             return
-        worker = idle.pop()
-        task = worker.task
-        worker.call = call
+        thread = idle.pop()
+        task = thread.task
+        thread.call = call
         call.context = context
         call.task = task
         wake_up = self._wake_up
@@ -89,16 +88,16 @@ class Workers:
 
     # -- in the kernel
 
-    def _work(self, worker: Worker) -> Any:
+    def _work(self, thread: PoolThread) -> Any:
         """The thread function: one call after another, all of it in one place, which a short call notices."""
-        sched = self.kernel.sched
+        sched = self._kernel.sched
         schedule = sched.schedule
         idle = self.idle
         nothing = self._nothing
         task = sched.current
         me = getcurrent() if self._in_greenlets else None
         while True:
-            call, worker.call = worker.call, None
+            call, thread.call = thread.call, None
             assert call is not None
             context, call.context = call.context, None
             if context is None:  # the first call of a thread, which was made with its context
@@ -109,7 +108,7 @@ class Workers:
                 me.gr_context = context
                 code = call.run(None)
                 me.gr_context = nothing
-            if (  # something of the call is left, or we are enough
+            if (  # something of the call is left, or enough threads sleep
                 task.preempt_count
                 or task.irqs_disabled
                 or task.locks_held
@@ -122,13 +121,13 @@ class Workers:
                 or len(idle) >= KEPT
             ):
                 return code  # to the call, by thread_exits()
-            task.kthread = worker
+            task.kthread = thread
             task.comm = "kcall"
             call.ended(code)
-            del call, code, context  # a sleeping worker keeps nobody alive
-            idle.append(worker)
+            del call, code, context  # a sleeping thread keeps nothing alive
+            idle.append(thread)
             task.waiting_for = "the next call"
-            while worker.call is None:  # whoever still knows the task may wake it
+            while thread.call is None:  # a wake-up may come from code that still knows the task
                 task.state = TASK_IDLE
                 schedule()
             task.waiting_for = None

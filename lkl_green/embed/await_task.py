@@ -1,12 +1,13 @@
-"""Companions: tasks of the event loop that await something for a kernel thread.
+"""Tasks of the event loop that await something for kernel threads.
 
-A companion is a task like any other: `current_task()`, cancel scopes and time-outs work in what it awaits. It runs in
-the context of the kernel thread, the object itself where threads are greenlets: what one sets, the other sees. As long
-as its thread comes back with the next request at once it goes on, and so a thread that awaits in a loop costs no task
-each time; else it ends. Dropped: a companion for the life of each thread. Nothing tells it that the thread has gone.
+A kernel thread leaves a request in the driver's outbox (see `lkl_green.embed.from_kernel`), and an await task serves
+it. That is a task like any other: `current_task()`, cancel scopes and time-outs work in what it awaits. It runs in the
+context of the kernel thread, the object itself where threads are greenlets: what one sets, the other sees.
 
-What it awaits is a request, which the thread leaves in the driver's outbox; see `lkl_green.embed.awaiting`. A companion
-whose thread does not wait any more, or whose kernel has halted, is cancelled by the loop's own means.
+An await task continues as long as its thread leaves the next request at once. So a thread that awaits in a loop does
+not cost a task each time. Dropped: a task for the life of each thread. Nothing would tell it that the thread has ended.
+
+An await task whose thread does not wait any more, or whose kernel has halted, is cancelled by the loop's own means.
 """
 
 from __future__ import annotations
@@ -30,59 +31,90 @@ if TYPE_CHECKING:
     from lkl_green.kernel.task import Task
 
 
-class Request:
+class AwaitTasks:
+    """The await tasks of one embedded kernel.
+
+    Attributes:
+        kernel, driver: the kernel, and what runs it.
+        tasks: those that have not ended.
+        serving: the one inside which the slice runs that is under way; None if it runs in another task.
+        in_os_threads: kernel threads are OS threads, not greenlets of the loop's OS thread.
+    """
+
+    __slots__ = ("driver", "in_os_threads", "kernel", "serving", "tasks")
+
+    def __init__(self, driver: Driver) -> None:
+        self.kernel = driver.kernel
+        self.driver = driver
+        self.tasks: dict[AwaitTask, None] = {}
+        self.serving: AwaitTask | None = None
+        self.in_os_threads = driver.kernel.host.foreign_threads_run_kernel
+
+    def ends(self, task: AwaitTask) -> None:
+        """A task has ended; virtual time may have waited for that."""
+        self.tasks.pop(task, None)
+        if self.kernel.clock.is_virtual:
+            self.driver.wake()
+
+    def cancel_all(self) -> None:
+        """The kernel has halted."""
+        for task in list(self.tasks):
+            task.cancel()
+
+
+class AwaitRequest:
     """One thing that a kernel thread waits for.
 
     Attributes:
-        task: the kernel thread.
+        thread: the kernel thread.
         done: whether the outcome is there.
         abandoned: the thread does not wait any more.
-        companion: the task of the loop that awaits it, once there is one.
+        server: the await task that has it, once there is one.
     """
 
     __slots__ = (
+        "_tasks",
         "abandoned",
         "awaitable",
-        "companion",
         "context",
         "done",
-        "driver",
         "error",
-        "task",
+        "server",
+        "thread",
         "timeout_ns",
         "value",
     )
 
-    def __init__(self, driver: Driver, awaitable: Awaitable[Any], timeout_ns: int | None) -> None:
-        self.driver = driver
-        self.task: Task = driver.kernel.sched.current
+    def __init__(self, tasks: AwaitTasks, awaitable: Awaitable[Any], timeout_ns: int | None) -> None:
+        self._tasks = tasks
+        self.thread: Task = tasks.kernel.sched.current
         self.awaitable: Awaitable[Any] | None = awaitable
         self.timeout_ns = timeout_ns
         # The thread's own context where it is a greenlet, a copy where it is an OS thread.
-        context = None if driver.in_os_threads else getcurrent().gr_context
+        context = None if tasks.in_os_threads else getcurrent().gr_context
         self.context: Context = copy_context() if context is None else context
         self.done = self.abandoned = False
         self.value: Any = None
         self.error: BaseException | None = None
-        self.companion: Companion | None = None
+        self.server: AwaitTask | None = None
 
     # -- in the kernel
 
     def sleep(self) -> None:
         """Sleep until the outcome is there. Raises InterruptedError for a fatal signal."""
-        kernel = self.driver.kernel
+        kernel = self._tasks.kernel
         schedule = kernel.sched.schedule
-        task = self.task
-        task.waiting_for = self
+        thread = self.thread
+        thread.waiting_for = self
         try:
             while not self.done:
-                if task.signals and kernel.signals.fatal_signal_pending(task):
+                if thread.signals and kernel.signals.fatal_signal_pending(thread):
                     raise InterruptedError(errno.EINTR, "a fatal signal ended await_()")
-                task.state = TASK_KILLABLE
+                thread.state = TASK_KILLABLE
                 schedule()
         finally:
-            task.state = TASK_RUNNING
-            task.waiting_for = None
+            thread.state = TASK_RUNNING
+            thread.waiting_for = None
 
     def raise_error(self) -> NoReturn:
         """Raise what the awaitable has raised."""
@@ -96,55 +128,57 @@ class Request:
     # -- in the loop
 
     def in_loop(self) -> None:
-        """Give it to a companion; or it was abandoned, and the companion has to stop."""
+        """Have it awaited; or the thread has abandoned it, and what awaits it has to stop."""
         if self.abandoned:
-            if self.companion is not None:
-                self.companion.cancel()
+            if self.server is not None:
+                self.server.cancel()
             elif self.awaitable is not None:
                 close(self.awaitable)
             return
-        serving = self.driver.serving
-        # The companion in whose task the slice ran goes on, if it is done with the last request of the same thread.
+        serving = self._tasks.serving
+        # The task inside which the slice ran continues, if it has answered the last request of the same thread.
         if (
             serving is not None
             and serving.request is None
-            and serving.task is self.task
+            and serving.thread is self.thread
             and serving.context is self.context
         ):
             serving.request = self
-            self.companion = serving
+            self.server = serving
         else:
-            Companion(self)
+            AwaitTask(self._tasks, self)
 
     def answer(self) -> None:
         """The outcome is there: wake the thread."""
         self.done = True
-        if self.task.waiting_for is self:
-            self.driver.kernel.sched.wake_up_process(self.task)
+        if self.thread.waiting_for is self:
+            self._tasks.kernel.sched.wake_up_process(self.thread)
 
     def __repr__(self) -> str:
         return f"<await_({getattr(self.awaitable, '__qualname__', self.awaitable)!s})>"
 
 
-class Companion:
+class AwaitTask:
     """A task of the loop that awaits for one kernel thread, request by request.
 
     Attributes:
-        task: the kernel thread.
+        thread: the kernel thread.
+        context: the context variables of both.
         request: what it awaits; None once it is answered.
     """
 
-    __slots__ = ("_cancelled", "_driver", "_loop_task", "_started", "context", "request", "task")
+    __slots__ = ("_cancelled", "_loop_task", "_started", "_tasks", "context", "request", "thread")
 
-    def __init__(self, request: Request) -> None:
-        self._driver = driver = request.driver
+    def __init__(self, tasks: AwaitTasks, request: AwaitRequest) -> None:
+        self._tasks = tasks
         self._cancelled = self._started = False
-        self.task = request.task
+        self.thread = request.thread
         self.context = request.context
-        self.request: Request | None = request
-        request.companion = self
-        driver.companions[self] = None
-        name = f"{driver.kernel.name}: await_ of {self.task.comm}-{self.task.pid}"
+        self.request: AwaitRequest | None = request
+        request.server = self
+        tasks.tasks[self] = None
+        driver = tasks.driver
+        name = f"{tasks.kernel.name}: await_ of {self.thread.comm}-{self.thread.pid}"
         self._loop_task: LoopTask = driver.backend.start(self._main, request.context, name)
 
     def cancel(self) -> None:
@@ -159,10 +193,11 @@ class Companion:
             self._loop_task.cancel()
 
     def __repr__(self) -> str:
-        return f"{self.request!r} of {self.task.comm}-{self.task.pid}"
+        return f"{self.request!r} of {self.thread.comm}-{self.thread.pid}"
 
     async def _main(self) -> None:
-        driver = self._driver
+        tasks = self._tasks
+        driver = tasks.driver
         checkpoint = driver.checkpoint
         self._started = True
         try:
@@ -188,12 +223,12 @@ class Companion:
                 finally:
                     request.awaitable = awaitable = None
                 was_idle = driver.is_idle()
-                self.request = request.companion = None
+                self.request = request.server = None
                 request.answer()
                 if was_idle:
-                    driver.serving, outer = self, driver.serving
+                    tasks.serving, outer = self, tasks.serving
                     driver.slice()
-                    driver.serving = outer
+                    tasks.serving = outer
                 else:
                     driver.wake()
                 if self.request is None:
@@ -204,21 +239,21 @@ class Companion:
                     self._stopped(self.request, error)
                     raise
         finally:
-            driver.companion_ends(self)
+            tasks.ends(self)
 
-    def _stopped(self, request: Request, error: BaseException) -> None:
-        """Cancelled, by us or by somebody else; or KeyboardInterrupt, which is the loop's to raise."""
+    def _stopped(self, request: AwaitRequest, error: BaseException) -> None:
+        """Cancelled, by us or by another task; or KeyboardInterrupt, which the loop has to raise."""
         close(request.awaitable)
-        request.error = cancelled_in_loop(self.task, error)
-        self.request = request.companion = None
+        request.error = cancelled_in_loop(self.thread, error)
+        self.request = request.server = None
         request.answer()
-        self._driver.wake()
+        self._tasks.driver.wake()
 
 
-def cancelled_in_loop(task: Task, error: BaseException) -> AwaitCancelled:
-    """The loop's cancellation, as an ordinary error: it is not the kernel thread that was cancelled."""
+def cancelled_in_loop(thread: Task, error: BaseException) -> AwaitCancelled:
+    """The loop's cancellation, as an ordinary error: the kernel thread itself was not cancelled."""
     return AwaitCancelled(
-        f"what {task.comm}-{task.pid} awaited was cancelled in the event loop, by {type(error).__name__}"
+        f"what {thread.comm}-{thread.pid} awaited was cancelled in the event loop, by {type(error).__name__}"
     )
 
 
