@@ -25,9 +25,10 @@ PATIENCE_S = 10
 
 
 def pytest_configure() -> None:
-    """Take Ctrl-C, here and in the programs that tests start: a shell makes its background jobs ignore it."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Take SIGINT and SIGQUIT, here and in programs that tests start: a shell makes its background jobs ignore them."""
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 @pytest.fixture

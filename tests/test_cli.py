@@ -305,8 +305,8 @@ def test_options_behind_the_program_are_told_where_they_belong(call: Call, progr
         (["run"], "the following arguments are required: PROGRAM.py; see `lkl-green run --help`"),
         (["run", "--host", "process", "x.py"], "argument --host: invalid choice: 'process'"),
         (["run", "--clock", "broken", "x.py"], "argument --clock: invalid choice: 'broken'"),
-        (["run", "--watchdog", "soon", "x.py"], "argument --watchdog: 'soon' is no number of seconds"),
-        (["run", "--watchdog", "nan", "x.py"], "argument --watchdog: 'nan' is no number of seconds"),
+        (["run", "--watchdog", "soon", "x.py"], "argument --watchdog: 'soon' is not a number of seconds"),
+        (["run", "--watchdog", "nan", "x.py"], "argument --watchdog: 'nan' is not a number of seconds"),
         (
             ["run", "--loglevel", "9", "x.py"],
             "argument --loglevel: invalid choice: 9|argument --loglevel: invalid choice: '9'",

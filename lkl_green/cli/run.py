@@ -41,7 +41,7 @@ The exit status is what init returns, if that is a number from 0 to 255, else 0.
     2    if the program cannot be loaded
     124  at the time limit
     130  after Ctrl-C, of which a thread that never calls the kernel needs two
-What every thread does is told at the time limit, after Ctrl-C, and on SIGQUIT (Ctrl-\\), after which the run goes on.
+The state of every thread is printed at the time limit, after Ctrl-C, and on SIGQUIT (Ctrl-\\). SIGQUIT ends nothing.
 """
 
 _RUN_EXAMPLE = """\

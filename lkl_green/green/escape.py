@@ -46,7 +46,7 @@ _NEVER_BLOCK = ("close", "shutdown")
 
 @runtime_checkable
 class SeesEscapes(Protocol):
-    """A scheduling policy that is told of each refused call, whose exception the program may catch."""
+    """A scheduling policy with a method that is called for each refused call. The program may catch the exception."""
 
     def escaped(self, error: Escape) -> None:
         """A task of the policy's kernel is about to raise `error`."""

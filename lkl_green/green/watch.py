@@ -50,7 +50,7 @@ class Watch:
 
     def start(self) -> None:
         """Begin."""
-        native.start_new_thread(self._serve, ())  # first: nothing is to be undone if there is no thread to be had
+        native.start_new_thread(self._serve, ())  # first, so that nothing has to be undone if it fails
         if SIGNAL is not None and self._owner == threading.main_thread().ident:
             self._handler = signal.getsignal(SIGNAL)
             if self._handler is signal.SIG_DFL:

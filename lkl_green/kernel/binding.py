@@ -238,7 +238,9 @@ class Bindings:
             return False
         kernel = self._kernel
         if not any(kernel.pids.tasks.get(task.pid) is task for task in users):
-            kernel.printk.printk(f"{owner!r}: who held it has ended without giving it back; it is free", KERN_WARNING)
+            kernel.printk.printk(
+                f"{owner!r}: the task that held it has ended without releasing it; it is free now", KERN_WARNING
+            )
             return False
         left_behind = _LeftBehind(
             f"{owner!r} cannot be used any more: these tasks of kernel {kernel.name} did not end when it halted. "

@@ -10,8 +10,8 @@ A timer would keep a deadlock from being one, would move the end of virtual time
 (TASK_NOLOAD), that has run before. Interruptible sleepers may wait for as long as they like. One thing is added: a task
 that sleeps for a time, or with a time-out, is not hung, as virtual time makes it easy to sleep for hours.
 
-*How long* is known without a stamp in the task: see kernel/progress.py. A task is told once for each time it blocks,
-and after `_MAX_WARNINGS` there are no more reports (Linux: hung_task_warnings). Linux tells it again every 120 seconds;
+*How long* is known without a stamp in the task: see kernel/progress.py. A task is named once for each time it blocks,
+and after `_MAX_WARNINGS` there are no more reports (Linux: hung_task_warnings). Linux names it again every 120 seconds;
 under a virtual clock that may be each millisecond.
 """
 
@@ -111,13 +111,13 @@ def blocked_for_good(kernel: Kernel) -> list[Task]:
     """The tasks that are blocked although nothing that is left in the kernel could wake them.
 
     A task that waits for what another one holds is blocked as long as that one is, and for good in a cycle. A task that
-    anybody could wake, by completing a completion for example, is blocked for good if nobody is left to run: no task is
-    runnable, no timer is armed, and no interrupt is handled.
+    any code could wake, by completing a completion for example, is blocked for good if no code is left that can run: no
+    task is runnable, no timer is armed, and no interrupt is handled.
     """
     sleepers = kernel.timers.sleepers()
     tasks = list(kernel.pids)
     waits = {task: wait_of(task, tasks) for task in tasks if is_blocked(task, sleepers)}
-    somebody_goes_on = (
+    code_may_run = (
         kernel.irq.has_sources
         or kernel.timers.next_ns != NEVER
         or any(task.state == TASK_RUNNING and not task.exit_state for task in tasks)
@@ -130,7 +130,7 @@ def blocked_for_good(kernel: Kernel) -> list[Task]:
         if wait is None:
             return bool(task.exit_state)
         if wait.holder is None:
-            return not somebody_goes_on
+            return not code_may_run
         return blocked(wait.holder, (*waiting, task))
 
     return [task for task in waits if blocked(task)]

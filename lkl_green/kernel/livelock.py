@@ -113,7 +113,7 @@ class LivelockDetector:
     def crept(self, before_ns: int) -> None:
         """Idle moved the clock on by one reading, from `before_ns`, because a callback had armed its timer for now.
 
-        Time passes then, but only by this. Raises Livelock if it goes on like that: early if no other timer is armed.
+        Time passes then, but only by this. Raises Livelock if it happens too often; earlier if no other timer is armed.
         """
         if self._limit is None:
             return

@@ -6,7 +6,7 @@
     KeyboardInterrupt and such   meant for the application: raised out of lkl_run(); the kernel stays usable
 
 A panic stops the kernel at the next scheduling point: `lkl_run()` raises KernelPanic from the original exception. It is
-in the log, too, but not shown on the console, where whoever catches the exception would tell it a second time. The
+in the log, too, but not shown on the console, because the exception is usually printed there, too. The
 tasks stay as they are, to be looked at, until `lkl_sys_halt()` takes them down.
 """
 

@@ -122,8 +122,8 @@ POINTS: Final = Points({
     "sleep": Point("reads", "waits for time to pass; it has no object"),
     # -- tasks
     "start": Point("changes", "is_alive() sees the start of a thread; a task's first run has no object"),
-    "resume": Point("reads", "goes on after a sleep; it has no object"),
-    "yield": Point("reads", "goes on after it gave up the CPU; it has no object"),
+    "resume": Point("reads", "continues after a sleep; it has no object"),
+    "yield": Point("reads", "continues after it gave up the CPU; it has no object"),
     "join": Point("ends", "the end of a task lets all through that join it", waits=True),
     # -- data
     "read": Point("reads", "a shared variable, or the state of a lock, queue or thread that is looked at"),

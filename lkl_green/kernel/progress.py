@@ -70,7 +70,7 @@ class Progress:
         self._note_times: list[int] = []
 
     def rewind(self) -> None:
-        """The counters begin at 0 again, which is no standstill."""
+        """The counters begin at 0 again; this does not count as a standstill."""
         self.rewinds += 1
         self._begin()
 

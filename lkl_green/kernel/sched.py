@@ -15,7 +15,7 @@
    task that gives up the CPU goes to the end of its queue.
 5. *How the application calls `lkl_run()` does not change the program.* At the end of what `lkl_run()` was allowed, the
    scheduler decides who is next as it would have done, keeps the answer in `picked`, and switches to swapper. The next
-   call goes on with that task, and asks nothing again. Dropped: putting the task back into its queue, to be picked
+   call continues with that task and does not pick again. Dropped: putting the task back into its queue, to be picked
    anew. It looked at the clock and delivered interrupts where one long call would not have.
 6. *The policy decides, the scheduler takes short cuts it was shown.* While all that is runnable stands in one FIFO
    queue, the policy lets the scheduler see it as `fifo`, and `schedule()` turns it without a call, as Linux's

@@ -317,7 +317,7 @@ def test_a_lock_that_was_held_when_its_kernel_halted_is_free_in_the_next(boot):
     first = boot(init)
     first.run()
     log = first.printk.text()
-    assert "<Mutex m held by holder-4 waiters: nobody>: who held it has ended without giving it back; it is free" in log
+    assert "<Mutex m held by holder-4 waiters: nobody>: the task that held it has ended without releasing it" in log
     assert not mutex.is_locked()
 
     def again():
