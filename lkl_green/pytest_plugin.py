@@ -30,11 +30,10 @@ if TYPE_CHECKING:
     from lkl_green.testing import Failure, Progress, Report, Schedule
 
 _MARKER = """\
-schedules(count, *, policy, seed, setup, shrink, threads, jobs, time_budget, max_steps, explore_time, explore_irqs, \
-host_faults, lockdep, verify, watchdog_s): run the test as a kernel thread of lkl_green under many schedules, and \
-fail if it fails in one of them"""
+schedules(count, *, {options}): run the test as a kernel thread of lkl_green under many schedules, and fail if it \
+fails in one of them"""
 
-_DEFAULTS = {"schedules": "1000", "seed": "0", "policy": "default", "trace_dir": ".lkl_schedules"}
+_TRACE_DIR = ".lkl_schedules"
 _MAX_SEED = 1_000_000_000
 _PROGRESS_AFTER_S = 1.0
 
@@ -83,7 +82,7 @@ def _seed(text: str) -> int | str:
 
 def pytest_configure(config: pytest.Config) -> None:
     """The marker; a random seed is drawn here, once, so that xdist's workers get the same."""
-    config.addinivalue_line("markers", _MARKER)
+    config.addinivalue_line("markers", _MARKER.format(options=_option_names(config)))
     if config.option.lkl_seed is None and config.getini("lkl_seed") == "random":
         config.option.lkl_seed = "random"
     if hasattr(config, "workerinput"):
@@ -93,6 +92,15 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[_seed_was_drawn] = True
     if config.option.lkl_replay is not None:
         config.stash[_schedule] = _load(config.option.lkl_replay)
+
+
+def _option_names(config: pytest.Config) -> str:
+    """What `pytest --markers` shows; other runs do not read it, and need not import the explorer for it."""
+    if not config.option.markers:
+        return "**options"
+    from lkl_green.testing.settings import option_names
+
+    return ", ".join(["setup", *option_names()])
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -127,13 +135,20 @@ def _setting(config: pytest.Config, name: str, marked: object = None) -> Any:
     written = config.getini(f"lkl_{name}")
     if isinstance(written, bool):
         return written
-    written = written or _DEFAULTS[name]
+    if not written:
+        return _default(name)
     if name not in ("schedules", "seed"):
         return written
     try:
         return (_positive if name == "schedules" else int)(written)
     except ValueError:
         raise pytest.UsageError(f"lkl_{name} = {written!r} in the configuration is no number") from None
+
+
+def _default(name: str) -> Any:
+    from lkl_green.testing.settings import Settings
+
+    return getattr(Settings, name)
 
 
 # -- which tests
@@ -303,7 +318,7 @@ def _schedule_file(item: pytest.Function) -> Path:
     given: Path | None = item.config.option.lkl_trace_dir
     if given is not None:
         return schedule_file(item.config.invocation_params.dir / given, item.nodeid)
-    return schedule_file(item.config.rootpath / _setting(item.config, "trace_dir"), item.nodeid)
+    return schedule_file(item.config.rootpath / (item.config.getini("lkl_trace_dir") or _TRACE_DIR), item.nodeid)
 
 
 def _shown(config: pytest.Config, path: Path) -> str:

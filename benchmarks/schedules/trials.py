@@ -8,6 +8,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from lkl_green.testing.campaign import Campaign
+from lkl_green.testing.settings import Settings
 
 if TYPE_CHECKING:
     from benchmarks.schedules.program import Program
@@ -78,8 +79,11 @@ def run_trials(program: Program, policy: str, trials: int = TRIALS, limit: int =
 
 def _run_trial(program: Program, policy: str, seed: int, limit: int, result: Result) -> None:
     begin = perf_counter()
-    with Campaign(program.test, policy, seed, {"max_steps": MAX_STEPS}, program.name) as campaign:
-        chunk = campaign.run_chunk(0, limit, stop_on_failure=True)
+    settings = Settings(
+        policy=policy, seed=seed, max_steps=MAX_STEPS, lockdep=False, watchdog_s=None, name=program.name
+    )
+    with Campaign(program.test, settings) as campaign:
+        chunk = campaign.run_chunk(0, limit)
     result.seconds += perf_counter() - begin
     result.trials += 1
     result.schedules += chunk.schedules

@@ -48,20 +48,6 @@ _SWITCHES = {
     "--verify": "if none fails, run a few again, to see that a schedule is the same each time; the default",
 }
 
-# What `explore()` takes of the command line. Where that says nothing, the decorator or marker of the test counts.
-_OPTIONS = {
-    "schedules",
-    "seed",
-    "policy",
-    "jobs",
-    "time_budget",
-    "max_steps",
-    "explore_time",
-    "threads",
-    "shrink",
-    "verify",
-}
-
 
 def add(commands: Any) -> None:
     """The command and its options."""
@@ -122,9 +108,11 @@ def _explore(options: argparse.Namespace) -> int:
 
 
 def _run(found: Addressed, options: argparse.Namespace) -> Report:
+    """Where the command line says nothing, the decorator or marker of the test counts."""
     from lkl_green.testing import explore
+    from lkl_green.testing.settings import setting_names
 
-    given = {name: value for name, value in vars(options).items() if name in _OPTIONS and value is not None}
+    given = {name: value for name, value in vars(options).items() if name in setting_names() and value is not None}
     with progress_line() as show, open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
         asked = {"shrink": True, **found.asked, **given, "name": options.test, "on_progress": show}
         return explore(found.test, **asked)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from lkl_green.testing.detect.divergence import MESSAGE_DIFFERS, NO_STEP_DIFFERS, first_divergence, not_deterministic
 from lkl_green.testing.detect.ending import describe, ending, kind_of
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from lkl_green.testing.policies.base import Policy
+    from lkl_green.testing.settings import Settings
 
 # A policy that learns begins anew whenever a schedule's number is a multiple of this.
 CHUNK = 64
@@ -100,11 +101,7 @@ class Campaign:
 
     Args:
         test: the test.
-        policy: an object, or the name of one.
-        seed: of the campaign.
-        options: of the `Testbed`, and `threads`: whether `threading` and its like are replaced by kernel threads, and
-            `lockdep`: whether a few schedules are recorded as they are run, for warnings.
-        name: the test's, where the function does not know it.
+        settings: of the campaign.
 
     Attributes:
         warnings: what is wrong in schedules that passed, as far as they were recorded.
@@ -113,26 +110,19 @@ class Campaign:
     def __init__(
         self,
         test: Callable[[], object],
-        policy: Policy | str,
-        seed: int,
-        options: dict[str, Any] | None = None,
-        name: str = "",
+        settings: Settings,
     ) -> None:
         self.test = test
-        self.name = name or test_name(test)
-        self.policy = make_policy(policy)
-        self.seed = seed
-        self.options = options or {}
+        self.settings = settings
+        self.name = settings.name or test_name(test)
+        self.policy = make_policy(settings.policy)
         self._untaught = copy.deepcopy(self.policy) if self.policy.learns else None
-        bed_options = dict(self.options)
-        threads = bed_options.pop("threads", False)
-        self._inspects = bed_options.pop("lockdep", False)
-        self.testbed = Testbed(**bed_options)
+        self.testbed = Testbed(settings)
         self.warnings: dict[str, None] = {}
         self._samples: list[Sample] = []
         self._strays: list[str] = []
         self._threads = ExitStack()
-        if threads:
+        if settings.threads:
             from lkl_green.testing.threads.campaign import green_schedules
 
             self.test = self._threads.enter_context(green_schedules(test))
@@ -149,16 +139,16 @@ class Campaign:
         """Run one schedule; None if the policy has no more."""
         if self._untaught is not None and number % CHUNK == 0:
             self.policy = copy.deepcopy(self._untaught)
-        if not self.policy.begin(self.seed, number):
+        if not self.policy.begin(self.settings.seed, number):
             return None
-        if self._inspects and number in INSPECTED:
+        if self.settings.lockdep and number in INSPECTED:
             return self._inspect(number)
         return self.testbed.run(self.test, self.policy)
 
     def _inspect(self, number: int) -> Run:
         """Run a schedule and look at what it does."""
         recording = Recording(self.policy, trace_capacity=0)
-        if number or self.options.get("threads", False):
+        if number or self.settings.threads:
             run = self.testbed.run(self.test, recording)
         else:
             with watching_strays() as self._strays:
@@ -173,7 +163,6 @@ class Campaign:
         first: int,
         count: int,
         *,
-        stop_on_failure: bool,
         advance: Callable[[int], bool] | None = None,
     ) -> Chunk:
         """Run the schedules from number `first` on.
@@ -181,7 +170,6 @@ class Campaign:
         Args:
             first: the first number.
             count: how many.
-            stop_on_failure: whether the first that fails is the last.
             advance: told before each schedule how many have been run; False ends the chunk there.
         """
         chunk = Chunk(first, count)
@@ -201,7 +189,7 @@ class Campaign:
             chunk.steps += run.steps
             if not run.passed:
                 chunk.failing.append(self._found(number, run))
-                if stop_on_failure:
+                if self.settings.stop_on_failure:
                     break
             elif chunk.passed is None:
                 chunk.passed = self._found(number, run)
@@ -265,7 +253,7 @@ class Campaign:
     def record(self, policy: Policy) -> tuple[Run, Recording]:
         """Run one schedule by `policy`, and write it down."""
         recording = Recording(policy)
-        recording.begin(self.seed, 0)
+        recording.begin(self.settings.seed, 0)
         return self.testbed.run(self.test, recording), recording
 
     def failure(self, run: Run, recording: Recording, number: int, policy: str = "") -> Failure:
@@ -277,9 +265,9 @@ class Campaign:
             run.verdict.value,
             describe(error),
             policy or self.policy.name,
-            self.seed,
+            self.settings.seed,
             number,
-            self.options,
+            self.settings.of_each_schedule(),
         )
         trace = "" if error is None else traceback_of(error)
         failure = Failure(run.verdict, describe(error), trace, run.detail, schedule, recording.steps, number, error)

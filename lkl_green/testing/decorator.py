@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lkl_green.testing.campaign import test_name
 from lkl_green.testing.explore import explore
 from lkl_green.testing.plain import check_plain
+from lkl_green.testing.settings import Settings, check_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -18,14 +19,13 @@ if TYPE_CHECKING:
 
 _EXPLORED = "__lkl_green_explored__"
 _MARK = "schedules"
-_EXPLORE = inspect.signature(explore).parameters
 
 
 def schedules(
-    count: int = 1000,
+    count: int = Settings.schedules,
     *,
-    policy: Policy | str = "default",
-    seed: int = 0,
+    policy: Policy | str = Settings.policy,
+    seed: int = Settings.seed,
     setup: Callable[..., Mapping[str, Any] | None] | None = None,
     shrink: bool = True,
     **options: Any,
@@ -94,18 +94,10 @@ def options_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, An
     count = options.pop("count", args[0] if args else None)
     if len(args) > 1 or not isinstance(count, int | None):
         raise TypeError("the marker is schedules(count, *, policy=..., seed=..., ...)")
-    check_options({name: value for name, value in options.items() if name != "setup"})
+    check_options(options.keys() - {"setup"})
     if count is not None:
         options["schedules"] = count
     return options
-
-
-def check_options(options: Mapping[str, object]) -> None:
-    """Raises TypeError if `explore()` would not take one of them."""
-    for name in options:
-        if name not in _EXPLORE or name in ("test", "schedules"):
-            known = ", ".join(sorted(set(_EXPLORE) - {"test", "schedules"}))
-            raise TypeError(f"schedules() has no option {name!r}; there are: setup, {known}")
 
 
 def bind(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from contextlib import closing
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeAlias
 
-from lkl_green.errors import ScheduleFileError
 from lkl_green.testing.campaign import INSPECTED, Campaign, Chunk, test_name
 from lkl_green.testing.plain import check_plain
 from lkl_green.testing.policies import make_policy
@@ -13,44 +15,48 @@ from lkl_green.testing.policies.replay import Replay
 from lkl_green.testing.progress import Meter
 from lkl_green.testing.report import Failure, Outcome, Report
 from lkl_green.testing.run import Verdict
-from lkl_green.testing.testbed import DEFAULT_MAX_STEPS
+from lkl_green.testing.settings import Settings
 from lkl_green.testing.verify import verify as run_again
 from lkl_green.testing.verify import warm_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from concurrent.futures import Executor
 
-    from lkl_green.testing.policies.base import Policy
-    from lkl_green.testing.progress import Progress
     from lkl_green.testing.schedule import Schedule
 
-# Seconds. A task that computes for so long between two points can hardly be told from one that never ends.
-DEFAULT_WATCHDOG_S = 10.0
+_P = ParamSpec("_P")
+_Test: TypeAlias = "Callable[[], object]"
 
 
-def explore(
-    test: Callable[[], object],
-    *,
-    policy: Policy | str = "default",
-    schedules: int = 1000,
-    seed: int = 0,
-    jobs: int = 1,
-    executor: Executor | None = None,
-    time_budget: float | None = None,
-    on_progress: Callable[[Progress], object] | None = None,
-    stop_on_failure: bool = True,
-    shrink: bool = False,
-    max_steps: int = DEFAULT_MAX_STEPS,
-    explore_time: bool = False,
-    explore_irqs: bool = True,
-    host_faults: bool = False,
-    threads: bool = False,
-    lockdep: bool = True,
-    verify: bool = True,
-    watchdog_s: float | None = DEFAULT_WATCHDOG_S,
-    name: str = "",
-) -> Report:
+def _takes(
+    settings: Callable[_P, Settings],
+) -> Callable[[Callable[[_Test, Settings], Report]], Callable[Concatenate[_Test, _P], Report]]:
+    """Let a function of a test and its settings take the settings as keyword arguments, typed, with their defaults.
+
+    Dropped: a signature of 18 arguments that repeats the names and defaults of `Settings`.
+    """
+
+    def decorate(function: Callable[[_Test, Settings], Report]) -> Callable[Concatenate[_Test, _P], Report]:
+        first = next(iter(inspect.signature(function).parameters.values()))
+        signature = inspect.signature(settings)
+        signature = signature.replace(parameters=[first, *signature.parameters.values()], return_annotation="Report")
+
+        def taking(test: _Test, *args: _P.args, **options: _P.kwargs) -> Report:
+            try:
+                signature.bind(test, *args, **options)
+            except TypeError as error:
+                raise TypeError(f"{function.__name__}() {error}") from None
+            return function(test, settings(*args, **options))
+
+        functools.update_wrapper(taking, function)
+        vars(taking)["__signature__"] = signature
+        return taking  # type: ignore[return-value]  # Concatenate cannot say that `test` may be named, too
+
+    return decorate
+
+
+@_takes(Settings)
+def explore(test: Callable[[], object], settings: Settings) -> Report:
     """Run `test` under up to `schedules` schedules.
 
     What is found is a function of the test, the policy, the seed and the number of schedules: how many processes share
@@ -59,83 +65,52 @@ def explore(
     Args:
         test: called without arguments, as a kernel thread, once per schedule; everything it uses it makes anew. Locks
             and the like that its module has made are in each schedule as the first one found them.
-        policy: how schedules are made.
-        schedules: how many.
-        seed: the same seed gives the same schedules.
-        jobs: how many processes share the work. With `executor`: how many chunks it works on at a time.
-        executor: who runs chunks of schedules instead, in threads, processes, or on other machines; the test, and a
-            policy that is an object, are pickled.
-        time_budget: seconds after which no further schedule is begun; what is left makes the result *incomplete*.
-        on_progress: called now and then with a `Progress`.
-        stop_on_failure: whether the first failing schedule is the last.
-        shrink: look for the simplest schedule that fails like the first one that was found.
-        max_steps: operations after which a schedule counts as one that never ends.
-        explore_time: let timers expire at any point, not only when nothing else can happen.
-        explore_irqs: let a triggered interrupt come at any later point.
-        host_faults: let every host operation that can fail do so, as chance has it.
-        threads: run `threading`, `queue`, thread pools and `time` of the test as kernel threads in virtual time.
-        lockdep: record a few schedules as they are run, to warn of locks that are taken in contradicting orders or left
-            held, though nothing failed of it.
-        verify: at the end of a campaign that found nothing, run two to ten of its schedules again. One that goes
-            another way is a failure: the test is not deterministic, or keeps state between schedules.
-        watchdog_s: a schedule fails if a task of it runs for so long without a scheduling point; None: it may.
-        name: what reports call the test.
+        settings: keyword arguments, each optional: the fields of `Settings` and `ScheduleSettings`, which describe
+            them.
 
     Returns:
         the report; nothing is raised for a test that fails.
 
     Raises:
-        NotATest: the test is no plain function.
+        NotATest: the test is not a plain function.
         NotParallel: neither the test nor the policy allows several processes.
         ValueError: a policy that does not exist, a number that makes no sense.
     """
     check_plain(test)
-    _check_numbers(schedules, jobs, time_budget)
-    options = {
-        "max_steps": max_steps,
-        "explore_time": explore_time,
-        "explore_irqs": explore_irqs,
-        "host_faults": host_faults,
-        "threads": threads,
-        "lockdep": lockdep,
-        "watchdog_s": watchdog_s,
-    }
-    policy = make_policy(policy)
-    name = name or test_name(test)
-    report = Report(name, policy.name, seed)
-    meter = Meter(schedules, time_budget, on_progress)
-    chunks = None
-    if jobs > 1 or executor is not None:
-        from lkl_green.testing.parallel import Plan, run_chunks
-
-        plan = Plan(test, policy, seed, options, stop_on_failure)
-        with closing(run_chunks(plan, schedules, meter, jobs, executor)) as arriving:
-            chunks = _until_it_ends(arriving, stop_on_failure)
-    with Campaign(test, policy, seed, options, name) as campaign:
-        here = chunks is None
-        if chunks is None:
-            advance = meter.advance if meter.watches else None
-            chunks = [campaign.run_chunk(0, schedules, stop_on_failure=stop_on_failure, advance=advance)]
-        report.elapsed_s = meter.elapsed_s()
-        _merge(chunks, campaign, report)
-        if verify and not report.failures and (chunks[-1].exhausted or report.schedules == schedules):
-            if not here:
-                warm_up(campaign, chunks[0].samples)
-            _verify(chunks, campaign, report, meter)
-    if shrink and report.failures:
+    settings = replace(settings, policy=make_policy(settings.policy), name=settings.name or test_name(test))
+    report = _explore(test, settings, Meter(settings.schedules, settings.time_budget, settings.on_progress))
+    if settings.shrink and report.failures:
         from lkl_green.testing.shrink import shrink as simplest
 
         report.failures[0] = simplest(test, report.failures[0])
     return report
 
 
-def _check_numbers(schedules: int, jobs: int, time_budget: float | None) -> None:
-    if schedules < 1:
-        raise ValueError(f"schedules={schedules}: with none, nothing would be tested")
-    if jobs < 1:
-        raise ValueError(f"jobs={jobs}: at least one process has to do the work")
-    if time_budget is not None and not time_budget > 0:
-        raise ValueError(f"time_budget={time_budget}: seconds, more than 0, or None for no limit")
+def _explore(test: Callable[[], object], settings: Settings, meter: Meter) -> Report:
+    """Run the schedules, here or elsewhere, and examine here what they found."""
+    # Before the campaign is opened: it replaces `threading` by green threads, which worker processes must not inherit.
+    chunks = _run_elsewhere(test, settings, meter) if settings.is_shared else None
+    with Campaign(test, settings) as campaign:
+        here = chunks is None
+        if chunks is None:
+            advance = meter.advance if meter.watches else None
+            chunks = [campaign.run_chunk(0, settings.schedules, advance=advance)]
+        report = Report(settings.name, campaign.policy.name, settings.seed, elapsed_s=meter.elapsed_s())
+        _merge(chunks, campaign, report)
+        whole = chunks[-1].exhausted or report.schedules == settings.schedules
+        if settings.verify and not report.failures and whole:
+            if not here:
+                warm_up(campaign, chunks[0].samples)
+            _verify(chunks, campaign, report, meter)
+    return report
+
+
+def _run_elsewhere(test: Callable[[], object], settings: Settings, meter: Meter) -> list[Chunk]:
+    """Run the schedules in other processes, or have an executor run them."""
+    from lkl_green.testing.parallel import Plan, run_chunks
+
+    with closing(run_chunks(Plan(test, settings.for_a_worker()), settings, meter)) as arriving:
+        return _until_it_ends(arriving, settings.stop_on_failure)
 
 
 def _until_it_ends(arriving: Iterable[Chunk], stop_on_failure: bool) -> list[Chunk]:
@@ -183,15 +158,10 @@ def replay(test: Callable[[], object], schedule: Schedule) -> Failure | None:
     A schedule that does not fit gives a Failure with Verdict.MISMATCH.
 
     Raises:
-        ScheduleFileError: the schedule has options that do not exist.
-        NotATest: the test is no plain function.
+        NotATest: the test is not a plain function.
     """
     check_plain(test)
-    try:
-        campaign = Campaign(test, "fifo", schedule.seed, schedule.options, schedule.test)
-    except TypeError as error:
-        raise ScheduleFileError(f"the schedule's options {schedule.options!r} do not exist: {error}") from None
-    with campaign:
+    with Campaign(test, schedule.to_replay()) as campaign:
         policy = Replay(schedule.decisions)
         run, recording = campaign.record(policy)
         if policy.left and run.verdict is not Verdict.MISMATCH:

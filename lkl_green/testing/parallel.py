@@ -15,19 +15,20 @@ import os
 import pickle
 import sys
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
 
 from lkl_green.errors import NotParallel
 from lkl_green.host import native
 from lkl_green.testing.campaign import CHUNK, Campaign, Chunk
+from lkl_green.testing.policies import make_policy
 from lkl_green.testing.workers import Workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from lkl_green.testing.policies.base import Policy
     from lkl_green.testing.progress import Meter
+    from lkl_green.testing.settings import Settings
 
 _POLL_S = 0.1
 
@@ -42,19 +43,16 @@ class Plan:
     """A campaign as plain data: what a worker needs to run a chunk of it."""
 
     test: Callable[[], object]
-    policy: Policy
-    seed: int
-    options: dict[str, Any]
-    stop_on_failure: bool
+    settings: Settings
 
     def open(self) -> Campaign:
         """A campaign of the worker's own, with a policy of its own."""
-        return Campaign(self.test, copy.deepcopy(self.policy), self.seed, self.options)
+        return Campaign(self.test, replace(self.settings, policy=copy.deepcopy(self.settings.policy)))
 
     def run(self, campaign: Campaign, first: int, count: int, deadline_s: float | None) -> Chunk:
         """Run a chunk, and stop at a time of day: clocks that count from a start differ between machines."""
         advance = None if deadline_s is None else (lambda _: native.time() < deadline_s)
-        return campaign.run_chunk(first, count, stop_on_failure=self.stop_on_failure, advance=advance)
+        return campaign.run_chunk(first, count, advance=advance)
 
 
 def run_in_executor(plan: Plan, first: int, count: int, deadline_s: float | None) -> Chunk:
@@ -124,22 +122,27 @@ class ExecutorPool:
         wait([call for call in self._calls if not call.cancelled()])
 
 
-def run_chunks(plan: Plan, schedules: int, meter: Meter, jobs: int, executor: Executor | None) -> Generator[Chunk]:
+def run_chunks(plan: Plan, settings: Settings, meter: Meter) -> Generator[Chunk]:
     """Run all schedules of a campaign elsewhere; its chunks in order, as far as they count.
+
+    Args:
+        plan: what a worker needs of the campaign.
+        settings: of the campaign.
+        meter: watches its time budget.
 
     Raises:
         NotParallel: neither the test nor the policy allows it.
     """
-    policy = plan.policy
+    policy = make_policy(settings.policy)
     if policy.systematic:
         raise NotParallel(
             f"policy {policy.name!r} searches: each schedule follows from the one before, so that schedules cannot be "
             "shared out by their numbers. Use jobs=1 and no executor, or a policy that samples, such as 'pos'"
         )
-    pool = _pool(plan, jobs, executor)
+    pool = _pool(plan, settings.jobs, settings.executor)
     try:
         pool.start()
-        yield from _in_order(pool, schedules, meter, plan.stop_on_failure)
+        yield from _in_order(pool, settings.schedules, meter, settings.stop_on_failure)
     finally:
         pool.close()
 

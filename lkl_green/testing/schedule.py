@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lkl_green.errors import ScheduleFileError
+from lkl_green.testing.settings import ScheduleSettings, Settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,7 +52,7 @@ class Schedule:
         test: which test it is of, FILE.py::name where that is known.
         verdict, error: how it ended.
         policy, seed, number: where it came from.
-        options: how the test was explored: max_steps, explore_time, explore_irqs.
+        settings: how each schedule of the campaign was run; "options" in the file.
     """
 
     decisions: list[Decision]
@@ -61,7 +62,16 @@ class Schedule:
     policy: str = ""
     seed: int = 0
     number: int = 0
-    options: dict[str, Any] = field(default_factory=dict)
+    settings: ScheduleSettings = field(default_factory=ScheduleSettings)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The settings as the file has them."""
+        return self.settings.to_file()
+
+    def to_replay(self) -> Settings:
+        """The settings of a campaign that runs this schedule again."""
+        return Settings(**self.options, policy="fifo", seed=self.seed, name=self.test)
 
     def dumps(self) -> str:
         """As text: JSON, a decision to a line."""
@@ -103,7 +113,8 @@ class Schedule:
             entries = _typed("decisions", data["decisions"], list)
             decisions = [Decision(*map(_text, _typed("a decision", entry, list))) for entry in entries]
             fields = {name: _typed(name, data[name], kind) for name, kind in _FIELDS.items()}
-            return cls(decisions, **fields)
+            settings = ScheduleSettings.of_file(_typed("options", data["options"], dict))
+            return cls(decisions, **fields, settings=settings)
         except (KeyError, TypeError, ValueError) as error:
             raise ScheduleFileError(f"{source} is damaged: {type(error).__name__}: {error}") from None
 
@@ -116,7 +127,7 @@ class Schedule:
             raise ScheduleFileError(f"{path} cannot be read: {error}") from None
 
 
-_FIELDS = {"test": str, "verdict": str, "error": str, "policy": str, "seed": int, "number": int, "options": dict}
+_FIELDS = {"test": str, "verdict": str, "error": str, "policy": str, "seed": int, "number": int}
 
 
 def _typed(name: str, value: Any, kind: type) -> Any:

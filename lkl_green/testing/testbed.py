@@ -33,11 +33,10 @@ if TYPE_CHECKING:
     from lkl_green.kernel.kernel import Kernel
     from lkl_green.kernel.task import Task
     from lkl_green.testing.policies.base import Policy
+    from lkl_green.testing.settings import ScheduleSettings
 
 _UNTIL_IDLE, _HALTED = RunUntil.IDLE, RunReason.HALTED
 _HALT_TIMEOUT_S = 1.0
-
-DEFAULT_MAX_STEPS = 100_000
 
 # Schedules between two collections of young garbage, and of all.
 _COLLECT_EVERY = 64
@@ -54,35 +53,19 @@ class Testbed:
     """Runs schedules of tests, each in a kernel that is as good as new.
 
     Args:
-        max_steps: operations after which a schedule is taken for one that never ends.
-        explore_time: let timers expire at any point, not only when nothing else can happen.
-        explore_irqs: let a triggered interrupt come at any later point.
-        host_faults: let every host operation that can fail do so.
+        settings: how each schedule is run. `threads` and `lockdep` are for the campaign.
         configuration: "direct", "hosted" or "threads": how tasks are switched, which no schedule can tell. "direct"
             becomes "hosted" with `host_faults`, because it needs no host operation to make a task.
-        watchdog_s: end a schedule that passes no scheduling point for so long; None: never.
     """
 
     __test__ = False  # pytest looks for classes of this name
 
-    def __init__(
-        self,
-        *,
-        max_steps: int = DEFAULT_MAX_STEPS,
-        explore_time: bool = False,
-        explore_irqs: bool = True,
-        host_faults: bool = False,
-        configuration: str = "direct",
-        watchdog_s: float | None = None,
-    ) -> None:
-        self.max_steps = max_steps
-        self.explore_time = explore_time
-        self.explore_irqs = explore_irqs
-        self.host_faults = host_faults
+    def __init__(self, settings: ScheduleSettings, configuration: str = "direct") -> None:
+        self.settings = settings
+        self.max_steps = settings.max_steps
         if configuration not in _CONFIGURATIONS:
             raise ValueError(f"configuration={configuration!r}: use {', '.join(map(repr, _CONFIGURATIONS))}")
-        self.configuration = "hosted" if host_faults and configuration == "direct" else configuration
-        self._watchdog_s = watchdog_s
+        self.configuration = "hosted" if settings.host_faults and configuration == "direct" else configuration
         self._watch: Watch | None = None
         self._kernel: Kernel | None = None
         self._controller: Controller
@@ -206,7 +189,7 @@ class Testbed:
         controller = Controller()
         make_host, switch = _CONFIGURATIONS[self.configuration]
         host: HostOps = make_host()
-        if self.host_faults:
+        if self.settings.host_faults:
             host = FaultyHost(host, lambda operation: controller.choose(f"fault {operation}", 2) == 1)
         kernel = lkl_start_kernel(
             None,
@@ -218,8 +201,8 @@ class Testbed:
             livelock_points=None,  # `max_steps` is the limit here
             loglevel=0,
         )
-        if self._watchdog_s is not None and self._watch is None:
-            self._watch = Watch(self._watchdog_s, lambda: self._kernel)
+        if self.settings.watchdog_s is not None and self._watch is None:
+            self._watch = Watch(self.settings.watchdog_s, lambda: self._kernel)
         self._controller = controller
         self._connect(kernel)
         kernel.lkl_run()
@@ -231,7 +214,12 @@ class Testbed:
         return kernel
 
     def _connect(self, kernel: Kernel) -> None:
-        self._controller.connect(kernel, self.max_steps, explore_time=self.explore_time, explore_irqs=self.explore_irqs)
+        self._controller.connect(
+            kernel,
+            self.max_steps,
+            explore_time=self.settings.explore_time,
+            explore_irqs=self.settings.explore_irqs,
+        )
 
     def _discard(self, kernel: Kernel) -> None:
         """Halt a kernel in whatever state it is; what its tasks do while they are unwound is nobody's business."""

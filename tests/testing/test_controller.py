@@ -24,6 +24,7 @@ from lkl_green.linux import (
 from lkl_green.testing import Shared, explore, fault_point, random, spawn
 from lkl_green.testing.policies import FIFO, RandomWalk
 from lkl_green.testing.policies.base import Policy
+from lkl_green.testing.settings import ScheduleSettings
 from lkl_green.testing.testbed import Testbed
 
 
@@ -67,7 +68,7 @@ def test_fifo_preempts_nobody():
         for thread in [spawn(task, name) for name in "ab"]:
             thread.join()
 
-    with Testbed() as testbed:
+    with Testbed(ScheduleSettings()) as testbed:
         assert testbed.run(test, FIFO()).passed
     assert "".join(steps) == "aaabbb"
 
@@ -88,7 +89,7 @@ def test_a_point_stands_before_its_operation():
         shared.value = "after"
         other.join()
 
-    with Testbed() as testbed:
+    with Testbed(ScheduleSettings()) as testbed:
         testbed.run(test, Watch())
     assert pending == [("write", shared)]
 
@@ -264,7 +265,7 @@ def test_a_policy_hears_of_every_operation_if_it_wants_to():
         with lock:
             pass
 
-    with Testbed() as testbed:
+    with Testbed(ScheduleSettings()) as testbed:
         testbed.run(test, Counting())
     assert heard == [("main", "start"), ("main", "lock"), ("main", "unlock")]
 
@@ -281,7 +282,7 @@ def test_names_number_the_second_bearer_of_a_name():
         for thread in [spawn(lambda: None, name="twin"), spawn(lambda: None, name="twin")]:
             thread.join()
 
-    with Testbed() as testbed:
+    with Testbed(ScheduleSettings()) as testbed:
         policy = Naming()
         for number in range(10):
             policy.begin(0, number)
@@ -319,7 +320,7 @@ def test_the_trail_is_the_schedule():
         for thread in [spawn(task, name) for name in "abc"]:
             thread.join()
 
-    with Testbed() as testbed:
+    with Testbed(ScheduleSettings()) as testbed:
         policy = RandomWalk()
         for number in range(50):
             policy.begin(1, number)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
+from dataclasses import FrozenInstanceError
+
 import pytest
 from recorded import PROGRAMS, abba, fault_and_draw, interrupt, lost_update
 
 from lkl_green.errors import NotATest
 from lkl_green.linux import msleep
 from lkl_green.testing import Outcome, Shared, Verdict, explore, random, replay, spawn
+from lkl_green.testing.settings import Settings
 from lkl_green.testing.shrink import shrink
 
 
@@ -185,3 +189,17 @@ async def coroutine():
 def test_what_would_run_nothing_is_no_test(test):
     with pytest.raises(NotATest):
         explore(test)
+
+
+def test_the_signature_of_explore_is_that_of_its_settings():
+    names = list(inspect.signature(explore).parameters)
+    assert names == ["test", *inspect.signature(Settings).parameters]
+    with pytest.raises(TypeError, match=r"^explore\(\) got an unexpected keyword argument 'speed'$"):
+        explore(lambda: None, speed=11)
+
+
+def test_settings_of_a_campaign_do_not_change():
+    settings = Settings()
+    with pytest.raises(FrozenInstanceError):
+        settings.seed = 1
+    assert settings.seed == 0

@@ -20,6 +20,7 @@ from lkl_green.linux import (
 )
 from lkl_green.testing import Outcome, Shared, Verdict, explore, replay, spawn
 from lkl_green.testing.policies.fifo import FIFO
+from lkl_green.testing.settings import ScheduleSettings
 from lkl_green.testing.testbed import Testbed
 
 MUTEX = Mutex(name="MUTEX")
@@ -129,7 +130,7 @@ def test_a_work_may_be_queued_in_the_kernel_that_is_booted_for_each_schedule():
 @pytest.mark.parametrize("configuration", ["direct", "hosted", "threads"])
 def test_a_kernel_that_was_rewound_has_let_go(configuration):
     """The testbed's kernel lives on, and another kernel may use what it used."""
-    with Testbed(configuration=configuration) as testbed:
+    with Testbed(ScheduleSettings(), configuration) as testbed:
         for _ in range(3):
             assert testbed.run(waits_for_everything, FIFO()).passed
             assert (DONE.done, SEMAPHORE.count, len(ELEMENTS), ELEMENTS.nr_in) == (0, 2, 0, 0)

@@ -9,6 +9,7 @@ from lkl_green.testing import Shared, random, spawn
 from lkl_green.testing.policies import RandomWalk
 from lkl_green.testing.policies.replay import Trail
 from lkl_green.testing.recording import Recording
+from lkl_green.testing.settings import ScheduleSettings
 from lkl_green.testing.testbed import Testbed
 
 
@@ -83,9 +84,9 @@ def takes_two_locks():
 @pytest.mark.parametrize("test", [producer_and_consumers, sleepers_and_timers, loses_an_update, takes_two_locks])
 def test_a_trail_leads_the_same_way_in_each_configuration(test, explore_time):
     with (
-        Testbed(explore_time=explore_time) as direct,
-        Testbed(explore_time=explore_time, configuration="hosted") as hosted,
-        Testbed(explore_time=explore_time, configuration="threads") as threads,
+        Testbed(ScheduleSettings(explore_time=explore_time)) as direct,
+        Testbed(ScheduleSettings(explore_time=explore_time), "hosted") as hosted,
+        Testbed(ScheduleSettings(explore_time=explore_time), "threads") as threads,
     ):
         policy = RandomWalk()
         verdicts = set()
@@ -105,4 +106,4 @@ def test_a_trail_leads_the_same_way_in_each_configuration(test, explore_time):
 
 def test_a_configuration_has_a_name():
     with pytest.raises(ValueError, match="'direct', 'hosted', 'threads'"):
-        Testbed(configuration="pthreads")
+        Testbed(ScheduleSettings(), "pthreads")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import lkl_green.testing  # noqa: F401 - or each run would import it anew, for pytester puts sys.modules back
+from lkl_green.testing.settings import option_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -551,6 +552,11 @@ def read_all(terminal: int) -> bytes:
 
 
 # -- the plugin itself
+
+
+def test_the_list_of_markers_names_all_options(run: Pytest) -> None:
+    text = run("", "--markers").stdout.str()
+    assert f"schedules(count, *, setup, {', '.join(option_names())}): run the test" in text
 
 
 def test_importing_it_brings_in_nothing_of_the_testing_package() -> None:

@@ -10,13 +10,14 @@ from lkl_green.testing import Shared, spawn
 from lkl_green.testing.policies import FIFO, RandomWalk
 from lkl_green.testing.recording import Recording
 from lkl_green.testing.run import Verdict
+from lkl_green.testing.settings import ScheduleSettings
 from lkl_green.testing.testbed import Testbed
 
 
 def record(test, policy=None, **options):
     recording = Recording(policy or FIFO())
     recording.begin(0, 0)
-    with Testbed(**options) as testbed:
+    with Testbed(ScheduleSettings(**options)) as testbed:
         run = testbed.run(test, recording)
     return run, recording
 
@@ -74,12 +75,12 @@ def test_decisions_belong_to_steps_and_preemptions_are_marked():
 def test_recording_changes_nothing():
     plain = RandomWalk()
     plain.begin(0, 5)
-    with Testbed() as testbed:
+    with Testbed(ScheduleSettings()) as testbed:
         run = testbed.run(two_steps, plain)
     walk = RandomWalk()
     recording = Recording(walk)
     recording.begin(0, 5)
-    with Testbed() as testbed:
+    with Testbed(ScheduleSettings()) as testbed:
         again = testbed.run(two_steps, recording)
     assert (run.trail, run.steps, run.time_ns) == (again.trail, again.steps, again.time_ns)
 

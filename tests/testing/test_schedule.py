@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from lkl_green.errors import ScheduleFileError
 from lkl_green.testing import Schedule
 from lkl_green.testing.schedule import FORMAT, VERSION, Decision
+from lkl_green.testing.settings import ScheduleSettings
 
 names = st.text(max_size=12)
 decisions = st.lists(st.builds(Decision, names, names, names), max_size=8)
@@ -24,7 +25,7 @@ schedules = st.builds(
     policy=names,
     seed=st.integers(),
     number=st.integers(min_value=0),
-    options=st.dictionaries(names, scalars, max_size=3),
+    settings=st.builds(ScheduleSettings),
 )
 anything = st.recursive(
     scalars | st.floats(allow_nan=False),
@@ -97,6 +98,12 @@ def test_a_field_that_is_missing_is_named(name):
     del data[name]
     with pytest.raises(ScheduleFileError, match=f"damaged: KeyError: '{name}'"):
         Schedule.loads(json.dumps(data))
+
+
+def test_an_option_that_a_file_does_not_have_is_at_its_default():
+    data = json.loads(GOOD.dumps())
+    data["options"] = {"explore_time": True}
+    assert Schedule.loads(json.dumps(data)).settings == ScheduleSettings(explore_time=True)
 
 
 @pytest.mark.parametrize("entry", ["ab", ["a"], ["a", 1], ["a", "b", "c", "d"], {"a": "b"}, None, []])

@@ -14,12 +14,13 @@ from lkl_green.kernel.rewind import Rewind
 from lkl_green.linux import Completion, Mutex, Semaphore, Timer, kthread_run, msleep, printk
 from lkl_green.testing import Shared, Verdict, spawn
 from lkl_green.testing.policies import FIFO, RandomWalk
+from lkl_green.testing.settings import ScheduleSettings
 from lkl_green.testing.testbed import Testbed
 
 
 @pytest.fixture
 def testbed():
-    with Testbed(max_steps=1000) as testbed:
+    with Testbed(ScheduleSettings(max_steps=1000)) as testbed:
         yield testbed
 
 
@@ -51,7 +52,7 @@ def test_a_rewound_kernel_is_as_good_as_new(testbed):
     seen = []
     testbed.run(test, FIFO())
     testbed.run(test, FIFO())
-    with Testbed() as other:
+    with Testbed(ScheduleSettings()) as other:
         other.run(test, FIFO())
     assert seen[0] == seen[1] == seen[2]
 

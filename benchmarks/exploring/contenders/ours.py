@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from lkl_green.linux import Mutex
 from lkl_green.testing import Shared, spawn
 from lkl_green.testing.campaign import Campaign
+from lkl_green.testing.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,12 +53,13 @@ class Exploring:
     """
 
     def __init__(self, test: Callable[[], object], *, threads: bool) -> None:
-        self._campaign = Campaign(test, "pos", 0, {"threads": threads})
+        settings = Settings(policy="pos", threads=threads, lockdep=False, watchdog_s=None)
+        self._campaign = Campaign(test, settings)
         self._next = 0
 
     def __call__(self, n: int) -> None:
         """Run n schedules."""
-        chunk = self._campaign.run_chunk(self._next, n, stop_on_failure=True)
+        chunk = self._campaign.run_chunk(self._next, n)
         assert chunk.schedules == n
         assert not chunk.failing
         self._next += n

@@ -11,6 +11,7 @@ it is as fair as the schedule that was found; and in a search for an unfair one 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from lkl_green.testing.policies.replay import Replay
@@ -73,7 +74,7 @@ def _found(campaign: Campaign, schedule: Schedule, limit: int) -> Following | No
 
 def tell_shortened(failure: Failure, found: Failure, limit: int) -> None:
     """Say that a schedule is the beginning of one that goes on, and let it end there when it is replayed."""
-    failure.schedule.options = {**failure.schedule.options, "max_steps": limit}
+    failure.schedule.settings = replace(failure.schedule.settings, max_steps=limit)
     _, *spinning = failure.detail.split("\n")
     failure.detail = "\n".join(
         [f"{found.detail.splitlines()[0]}; this is one of its kind, up to step {limit}", *spinning]

@@ -12,6 +12,7 @@ from lkl_green.linux import Mutex
 from lkl_green.testing import Outcome, Shared, Verdict, explore, fault_point, random, spawn
 from lkl_green.testing.campaign import Campaign
 from lkl_green.testing.policies import PCT, PreemptionBound, make_policy, policy_makers
+from lkl_green.testing.settings import Settings
 
 ALL = sorted(policy_makers())
 # The two that never let chance or search decide find what they find.
@@ -93,7 +94,7 @@ def test_draws_and_faults_are_decisions(policy: str) -> None:
 
 
 def trails(policy: str, seed: int, count: int = 40) -> list[list[int]]:
-    with closing(Campaign(abba_and_draw, policy, seed)) as campaign:
+    with closing(Campaign(abba_and_draw, Settings(policy=policy, seed=seed, lockdep=False))) as campaign:
         return [run.trail for number in range(count) if (run := campaign.run(number)) is not None]
 
 

@@ -9,6 +9,7 @@ import pytest
 from lkl_green.linux import Mutex
 from lkl_green.testing import Shared, explore, spawn
 from lkl_green.testing.policies import Portfolio, Reversal
+from lkl_green.testing.settings import ScheduleSettings
 from lkl_green.testing.testbed import Testbed
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def test_the_number_of_equal_tasks_does_not_matter(setters: int, seed: int) -> N
 def races_of(test: Callable[[], None], schedules: int = 2) -> set[Passing]:
     policy = Reversal()
     turned = set()
-    with Testbed() as testbed:
+    with Testbed(ScheduleSettings()) as testbed:
         for number in range(schedules):
             policy.begin(0, number)
             testbed.run(test, policy)
@@ -101,7 +102,7 @@ def test_the_portfolio_says_who_found_it() -> None:
 def test_every_member_of_the_portfolio_gets_its_turn() -> None:
     policy = Portfolio()
     makers = set()
-    with Testbed() as testbed:
+    with Testbed(ScheduleSettings()) as testbed:
         for number in range(40):
             policy.begin(0, number)
             testbed.run(half_done(2), policy)

@@ -12,6 +12,7 @@ import pytest
 from lkl_green.testing import Shared, spawn
 from lkl_green.testing.campaign import CHUNK, Campaign
 from lkl_green.testing.policies import PCT, SURW, URW, Policy, RandomWalk
+from lkl_green.testing.settings import ScheduleSettings, Settings
 from lkl_green.testing.testbed import Testbed
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def chi_square_limit(freedom: int) -> float:
 
 
 def run_often(policy: Policy, test: Callable[[], None], count: int, seed: int = 1) -> list[tuple[int, ...]]:
-    with Testbed() as testbed:
+    with Testbed(ScheduleSettings()) as testbed:
         trails = []
         for number in range(count):
             assert policy.begin(seed, number)
@@ -158,8 +159,8 @@ def test_pct_measures_the_longest_schedule() -> None:
 
 def test_what_was_learnt_is_forgotten_with_every_chunk() -> None:
     """Or the schedules of a number would depend on who ran those before."""
-    with closing(Campaign(unequal, "pct", 3)) as campaign:
+    with closing(Campaign(unequal, Settings(policy="pct", seed=3, lockdep=False))) as campaign:
         whole = [run.trail for number in range(2 * CHUNK) if (run := campaign.run(number)) is not None]
-    with closing(Campaign(unequal, "pct", 3)) as campaign:
+    with closing(Campaign(unequal, Settings(policy="pct", seed=3, lockdep=False))) as campaign:
         half = [run.trail for number in range(CHUNK, 2 * CHUNK) if (run := campaign.run(number)) is not None]
     assert whole[CHUNK:] == half

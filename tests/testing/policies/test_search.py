@@ -11,6 +11,7 @@ import pytest
 
 from lkl_green.testing import Outcome, Shared, explore, fault_point, random, spawn
 from lkl_green.testing.campaign import Campaign
+from lkl_green.testing.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +44,7 @@ def interleavings(*lengths: int) -> int:
 @pytest.mark.parametrize("lengths", [(1, 1), (3, 2), (4, 4), (0, 5), (1, 2, 1), (1, 1, 1, 0)])
 def test_depth_first_search_counts_every_interleaving_once(lengths: tuple[int, ...]) -> None:
     trails = set()
-    with closing(Campaign(independent(*lengths), "dfs", 0)) as campaign:
+    with closing(Campaign(independent(*lengths), Settings(policy="dfs", seed=0, lockdep=False))) as campaign:
         number = 0
         while (run := campaign.run(number)) is not None:
             trails.add(tuple(run.trail))

@@ -307,8 +307,7 @@ def shrink(
     """
     if failure.verdict in _NOT_SHRUNK:
         return failure
-    schedule = failure.schedule
-    with Campaign(test, "fifo", schedule.seed, schedule.options, schedule.test) as campaign:
+    with Campaign(test, failure.schedule.to_replay()) as campaign:
         return Shrinker(campaign, failure, budget_s, max_runs).shrink()
 
 

@@ -1,0 +1,132 @@
+"""The settings of a campaign: their names, defaults and checks.
+
+`explore()`, the decorator, the pytest plugin, the command line, test beds and schedule files all take them from here.
+Where settings may come from several places (a marker below a command line), they are a mapping of names to values
+until all are known: only what was left out everywhere has its default.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, Self
+
+from lkl_green.errors import ScheduleFileError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from concurrent.futures import Executor
+
+    from lkl_green.testing.policies.base import Policy
+    from lkl_green.testing.progress import Progress
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleSettings:
+    """How each schedule is run. A recorded schedule is run again with the same ones, so that its file has them.
+
+    Attributes:
+        max_steps: operations after which a schedule counts as one that never ends.
+        explore_time: let timers expire at any point, not only when nothing else can happen.
+        explore_irqs: let a triggered interrupt come at any later point.
+        host_faults: let every host operation that can fail do so, as chance has it.
+        threads: run `threading`, `queue`, thread pools and `time` of the test as kernel threads in virtual time.
+        lockdep: record a few schedules as they are run, to warn of locks that are taken in contradicting orders or left
+            held, though nothing failed of it.
+        watchdog_s: a schedule fails if a task of it runs for so long without a scheduling point; None: it may.
+    """
+
+    max_steps: int = 100_000
+    explore_time: bool = False
+    explore_irqs: bool = True
+    host_faults: bool = False
+    threads: bool = False
+    lockdep: bool = True
+    # A task that computes for so long between two points can hardly be told from one that never ends.
+    watchdog_s: float | None = 10.0
+
+    @classmethod
+    def of_file(cls, options: Mapping[str, Any]) -> Self:
+        """The settings that a schedule file has. Raises ScheduleFileError for one that does not exist."""
+        try:
+            return cls(**options)
+        except TypeError as error:
+            raise ScheduleFileError(f"the schedule's options {dict(options)!r} do not exist: {error}") from None
+
+    def to_file(self) -> dict[str, Any]:
+        """What `of_file()` reads."""
+        return {field.name: getattr(self, field.name) for field in fields(ScheduleSettings)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(ScheduleSettings):
+    """What a campaign runs, and how.
+
+    Attributes:
+        policy: how schedules are made.
+        schedules: how many.
+        seed: the same seed gives the same schedules.
+        jobs: how many processes share the work. With `executor`: how many chunks it works on at a time.
+        executor: who runs chunks of schedules instead, in threads, processes, or on other machines; the test, and a
+            policy that is an object, are pickled.
+        time_budget: seconds after which no further schedule is begun; what is left makes the result *incomplete*.
+        on_progress: called now and then with a `Progress`.
+        stop_on_failure: whether the first failing schedule is the last.
+        shrink: look for the simplest schedule that fails like the first one that was found.
+        verify: at the end of a campaign that found nothing, run two to ten of its schedules again. One that goes
+            another way is a failure: the test is not deterministic, or keeps state between schedules.
+        name: what reports call the test; "": FILE.py::function.
+
+    Raises:
+        ValueError: a number that makes no sense.
+    """
+
+    policy: Policy | str = "default"
+    schedules: int = 1000
+    seed: int = 0
+    jobs: int = 1
+    executor: Executor | None = None
+    time_budget: float | None = None
+    on_progress: Callable[[Progress], object] | None = None
+    stop_on_failure: bool = True
+    shrink: bool = False
+    verify: bool = True
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if self.schedules < 1:
+            raise ValueError(f"schedules={self.schedules}: with none, nothing would be tested")
+        if self.jobs < 1:
+            raise ValueError(f"jobs={self.jobs}: at least one process has to do the work")
+        if self.time_budget is not None and not self.time_budget > 0:
+            raise ValueError(f"time_budget={self.time_budget}: seconds, more than 0, or None for no limit")
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether others than this process run the schedules."""
+        return self.jobs > 1 or self.executor is not None
+
+    def of_each_schedule(self) -> ScheduleSettings:
+        """The part that is recorded with a schedule."""
+        return ScheduleSettings(**self.to_file())
+
+    def for_a_worker(self) -> Settings:
+        """The same without what stays in the process that started the campaign."""
+        return replace(self, executor=None, on_progress=None)
+
+
+def setting_names() -> set[str]:
+    """What `explore()` takes besides the test."""
+    return {field.name for field in fields(Settings)}
+
+
+def option_names() -> list[str]:
+    """What a decorator or marker `schedules(count, ...)` takes besides the count and `setup`."""
+    return sorted(setting_names() - {"schedules"})
+
+
+def check_options(names: Iterable[str]) -> None:
+    """Raises TypeError if one of the names is not an option of `schedules()`; `setup` is not checked here."""
+    known = option_names()
+    for name in names:
+        if name not in known:
+            raise TypeError(f"schedules() has no option {name!r}; there are: setup, {', '.join(known)}")
