@@ -20,11 +20,11 @@ from lkl_green.testing.policies.replay import Replay, Trail
 from lkl_green.testing.recording import Recording
 from lkl_green.testing.report import Failure
 from lkl_green.testing.run import Run, Verdict
+from lkl_green.testing.sample import Sample, sample_of
 from lkl_green.testing.schedule import Schedule
 from lkl_green.testing.source import traceback_of
 from lkl_green.testing.strays import nothing_explored, watching_strays
 from lkl_green.testing.testbed import Testbed
-from lkl_green.testing.verify import Sample, sample_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 from lkl_green.kernel.current import current_kernel
 from lkl_green.kernel.points import RESUME, START
+from lkl_green.testing.decision import Decision
 from lkl_green.testing.detect.deadlock import describe_deadlock
 from lkl_green.testing.detect.evidence import Evidence
 from lkl_green.testing.detect.heldlocks import describe_held
 from lkl_green.testing.detect.spinning import describe_spinning
 from lkl_green.testing.policies.base import Policy
 from lkl_green.testing.run import Verdict
-from lkl_green.testing.schedule import Decision
 from lkl_green.testing.source import Where, innermost
 from lkl_green.testing.step import Step
 from lkl_green.trace.ftrace import format_trace

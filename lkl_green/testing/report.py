@@ -12,9 +12,9 @@ from lkl_green.testing.table import schedule_table
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from lkl_green.testing.cost import Shrunk
     from lkl_green.testing.run import Verdict
     from lkl_green.testing.schedule import Schedule
-    from lkl_green.testing.shrink import Shrunk
     from lkl_green.testing.step import Step
 
 # How long the parts of a report may be, in lines.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lkl_green.testing.schedule import Decision
+    from lkl_green.testing.decision import Decision
 
 
 class Verdict(enum.Enum):

@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from lkl_green.errors import ScheduleFileError
+from lkl_green.testing.decision import Decision
 from lkl_green.testing.settings import ScheduleSettings, Settings
 
 if TYPE_CHECKING:
@@ -24,23 +25,6 @@ if TYPE_CHECKING:
 
 FORMAT = "lkl_green schedule"
 VERSION = 1
-
-
-class Decision(NamedTuple):
-    """One decision.
-
-    Attributes:
-        actor: who was chosen: a task, "clock", "irq 5"; for a choice that is not about who goes on, its kind.
-        op: the operation it was about to do; for such a choice, which of how many, "3/8".
-        obj: to which object.
-    """
-
-    actor: str
-    op: str
-    obj: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.actor}: {self.op} {self.obj}".rstrip()
 
 
 @dataclass

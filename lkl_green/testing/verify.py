@@ -21,20 +21,19 @@ where a schedule that was recorded parts at a line of the standard library, it i
 from __future__ import annotations
 
 from itertools import cycle, islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from lkl_green.testing.detect.divergence import first_divergence, kept_state, not_deterministic, parting_steps
-from lkl_green.testing.detect.ending import ending
 from lkl_green.testing.policies.replay import Trail
+from lkl_green.testing.sample import print_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from lkl_green.testing.campaign import Campaign
-    from lkl_green.testing.recording import Recording
     from lkl_green.testing.report import Failure
     from lkl_green.testing.run import Run
-    from lkl_green.testing.step import Step
+    from lkl_green.testing.sample import Print, Sample
 
 # Schedules to each one that is run again, and at most so many; two always.
 _SCHEDULES_EACH = 100
@@ -42,48 +41,6 @@ _FEWEST, _MOST = 2, 10
 
 # Runs that have to be the same before a difference to an earlier one is taken for kept state, and not for chance.
 _AGREEING = 4
-
-
-class Print(NamedTuple):
-    """What is the same in two runs of one schedule.
-
-    Attributes:
-        ending: how it ended.
-        trail: each decision as the number of the option taken.
-        steps: how many operations were done.
-        time_ns: virtual time at the end.
-    """
-
-    ending: str
-    trail: list[int]
-    steps: int
-    time_ns: int
-
-
-class Sample(NamedTuple):
-    """A schedule that passed, as plain data.
-
-    Attributes:
-        number: which one of the campaign.
-        print: what it did, in short.
-        policy: which policy made it.
-        steps: what it did, one by one, if it was recorded; None otherwise.
-    """
-
-    number: int
-    print: Print
-    policy: str
-    steps: Sequence[Step] | None = None
-
-
-def print_of(run: Run) -> Print:
-    """What another run of the same schedule has to be like."""
-    return Print(ending(run), run.trail, run.steps, run.time_ns)
-
-
-def sample_of(number: int, run: Run, policy: str, recording: Recording | None = None) -> Sample:
-    """A run that passed, kept to be compared."""
-    return Sample(number, print_of(run), policy, None if recording is None else recording.steps)
 
 
 def verify(

@@ -10,7 +10,7 @@ from recorded import PROGRAMS, lost_update
 
 from lkl_green.errors import NotATest, ScheduleFileError
 from lkl_green.testing import Schedule, Shared, Verdict, explore, replay, spawn
-from lkl_green.testing.schedule import Decision
+from lkl_green.testing.decision import Decision
 
 RECORDED = Path(__file__).parent / "schedules"
 

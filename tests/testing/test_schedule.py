@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from lkl_green.errors import ScheduleFileError
 from lkl_green.testing import Schedule
-from lkl_green.testing.schedule import FORMAT, VERSION, Decision
+from lkl_green.testing.decision import Decision
+from lkl_green.testing.schedule import FORMAT, VERSION
 from lkl_green.testing.settings import ScheduleSettings
 
 names = st.text(max_size=12)

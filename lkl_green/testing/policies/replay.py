@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NoReturn
 
 from lkl_green.kernel.points import POINTS
+from lkl_green.testing.decision import Decision
 from lkl_green.testing.names import Names
 from lkl_green.testing.policies.base import Policy
 from lkl_green.testing.run import Verdict
-from lkl_green.testing.schedule import Decision
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

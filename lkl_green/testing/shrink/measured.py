@@ -12,6 +12,7 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, NamedTuple
 
 from lkl_green.kernel.points import YIELD
+from lkl_green.testing.cost import Cost
 from lkl_green.testing.policies.base import Policy
 from lkl_green.testing.run import Verdict
 
@@ -35,20 +36,6 @@ class Pace(NamedTuple):
     max_steps: int | None = None
     turn: int = 1_000
     half: int = NEVER
-
-
-class Cost(NamedTuple):
-    """What is to be made small, the most important first.
-
-    Faults stand so early because each keeps the program from going on: few steps are easily had by many faults.
-    """
-
-    preemptions: int
-    faults: int
-    tasks: int
-    steps: int
-    jumps: int
-    deviations: int
 
 
 class Place(NamedTuple):

@@ -22,12 +22,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lkl_green.host.native import monotonic
 from lkl_green.testing.campaign import Campaign
+from lkl_green.testing.cost import Cost, Shrunk
 from lkl_green.testing.detect.ending import describe
 from lkl_green.testing.policies.replay import Replay, Trail
 from lkl_green.testing.run import Verdict
 from lkl_green.testing.shrink.contrast import contrast
 from lkl_green.testing.shrink.endless import Endless, endless, tell_shortened
-from lkl_green.testing.shrink.measured import Branch, Cost, Deviation, Following, Guided, Measured, Pace, Place
+from lkl_green.testing.shrink.measured import Branch, Deviation, Following, Guided, Measured, Pace, Place
 from lkl_green.testing.shrink.search import Frontier
 from lkl_green.testing.source import raised_at
 
@@ -63,40 +64,6 @@ _PATIENCE = 2_500
 
 # Once nothing with fewer preemptions fails, so many runs go into fewer steps.
 _POLISHING_RUNS = 300
-
-
-class Shrunk(NamedTuple):
-    """How much simpler a schedule became.
-
-    Attributes:
-        before, after: what it cost.
-        runs: schedules that were tried.
-        elapsed_s: seconds that took.
-        minimal: whether every schedule with fewer preemptions was tried, and none fails like this.
-        first: of a failure that consists in not ending, how many steps were looked at; 0 for others.
-    """
-
-    before: Cost
-    after: Cost
-    runs: int
-    elapsed_s: float
-    minimal: bool
-    first: int = 0
-
-    def __str__(self) -> str:
-        before, after = _told(self.before, self.first), _told(self.after, self.first)
-        how = (
-            f"{before}: nothing simpler was found" if self.after == self.before else f"shrunk from {before} to {after}"
-        )
-        proven = "; no schedule with fewer preemptions fails like this" if self.minimal else ""
-        return f"{how} in {self.runs} runs{proven}"
-
-
-def _told(cost: Cost, first: int) -> str:
-    preemptions = f"{cost.preemptions} preemption{'s'[: cost.preemptions != 1]}"
-    faults = f", {cost.faults} fault{'s'[: cost.faults != 1]}" if cost.faults else ""
-    steps = f"in the first {first} steps" if first else f"and {cost.steps} step{'s'[: cost.steps != 1]}"
-    return f"{preemptions}{faults} {steps}"
 
 
 class _Best(NamedTuple):
@@ -309,6 +276,3 @@ def shrink(
         return failure
     with Campaign(test, failure.schedule.to_replay()) as campaign:
         return Shrinker(campaign, failure, budget_s, max_runs).shrink()
-
-
-__all__ = ["Cost", "Place", "Shrinker", "Shrunk", "shrink"]
