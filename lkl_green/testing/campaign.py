@@ -149,10 +149,10 @@ class Campaign:
         """Run a schedule and look at what it does."""
         recording = Recording(self.policy, trace_capacity=0)
         if number or self.settings.threads:
-            run = self.testbed.run(self.test, recording)
+            run = self.testbed.run(self.test, recording, recording.dissect)
         else:
             with watching_strays() as self._strays:
-                run = self.testbed.run(self.test, recording)
+                run = self.testbed.run(self.test, recording, recording.dissect)
         self.warnings.update(dict.fromkeys(recording.warnings))
         if run.passed:
             self._samples.append(sample_of(number, run, self.policy.maker, recording))
@@ -254,7 +254,7 @@ class Campaign:
         """Run one schedule by `policy`, and write it down."""
         recording = Recording(policy)
         recording.begin(self.settings.seed, 0)
-        return self.testbed.run(self.test, recording), recording
+        return self.testbed.run(self.test, recording, recording.dissect), recording
 
     def failure(self, run: Run, recording: Recording, number: int, policy: str = "") -> Failure:
         """A recorded run that failed, as what users get to see."""

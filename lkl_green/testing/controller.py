@@ -111,7 +111,7 @@ class Controller(KernelPolicy):
         self.run = run
         self.trail = run.trail
         self.steps = 0
-        policy = policy.decider
+        policy = policy.decider or policy
         self._pick = policy.pick
         self._choose = policy.choose
         if type(policy).executes is not Policy.executes:

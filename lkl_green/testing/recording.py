@@ -16,7 +16,7 @@ from lkl_green.testing.detect.deadlock import describe_deadlock
 from lkl_green.testing.detect.evidence import Evidence
 from lkl_green.testing.detect.heldlocks import describe_held
 from lkl_green.testing.detect.spinning import describe_spinning
-from lkl_green.testing.policies.base import Policy
+from lkl_green.testing.policies.delegating import Delegating
 from lkl_green.testing.run import Verdict
 from lkl_green.testing.source import Where, innermost
 from lkl_green.testing.step import Step
@@ -28,14 +28,15 @@ if TYPE_CHECKING:
     from lkl_green.kernel.kernel import Kernel
     from lkl_green.kernel.tracepoint import Tracepoints
     from lkl_green.testing.actor import Actor
+    from lkl_green.testing.policies.base import Policy
     from lkl_green.testing.run import Run
 
 # Of trace events, so many are kept of a run that is not traced on purpose: they are for the end of a report.
 _TRACED = 100
 
 
-class Recording(Policy):
-    """Another policy, with its decisions written down.
+class Recording(Delegating):
+    """Another policy, with its decisions written down; one recording serves one run.
 
     Args:
         policy: the one that decides.
@@ -52,8 +53,7 @@ class Recording(Policy):
     name = "recording"
 
     def __init__(self, policy: Policy, trace_capacity: int | None = _TRACED) -> None:
-        super().__init__()
-        self._policy = policy
+        super().__init__(policy)
         self.evidence = Evidence()
         self._names = self.evidence.names
         self._where: dict[int, Where | None] = {}
@@ -66,10 +66,6 @@ class Recording(Policy):
         self.trace = ""
         self._trace_capacity = trace_capacity
         self._tracepoints: Tracepoints | None = None
-
-    def begin(self, seed: int, number: int) -> bool:
-        """The policy's; one recording serves one run."""
-        return self._policy.begin(seed, number)
 
     def pick(self, enabled: Sequence[Actor], running: Actor | None) -> int:
         """The policy's choice."""
@@ -117,7 +113,7 @@ class Recording(Policy):
         self._where[id(actor)] = innermost(sys._getframe(2))
 
     def dissect(self, kernel: Kernel, run: Run) -> None:
-        """Let the detectors say what is wrong."""
+        """Let the detectors say what is wrong, while the kernel still stands as it stopped."""
         if self._tracepoints is not None:
             self.trace = format_trace(self._tracepoints.records)
             kernel.trace_stop()
@@ -131,11 +127,6 @@ class Recording(Policy):
             self.warnings = [*self.evidence.locks.inversions(), *describe_held(self.evidence)]
 
     def end(self, run: Run) -> None:
-        """The policy's."""
+        """Hand over the decisions."""
         run.decisions = self.decisions
-        self._policy.end(run)
-
-    @property
-    def verdict(self) -> str:
-        """The policy's."""
-        return self._policy.verdict
+        super().end(run)

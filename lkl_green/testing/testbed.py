@@ -102,8 +102,19 @@ class Testbed:
 
     # -- one schedule
 
-    def run(self, test: Callable[[], object], policy: Policy) -> Run:
-        """Run `test` as a kernel thread named "main", under `policy`, until every task has ended or none can go on."""
+    def run(
+        self,
+        test: Callable[[], object],
+        policy: Policy,
+        dissect: Callable[[Kernel, Run], None] | None = None,
+    ) -> Run:
+        """Run `test` as a kernel thread named "main", under `policy`, until every task has ended or none can go on.
+
+        Args:
+            test: the test.
+            policy: decides the schedule.
+            dissect: called at the end with the kernel, which still stands as it stopped, and what came of the run.
+        """
         kernel = self._kernel or self._boot()
         controller = self._controller
         self._collect_garbage()
@@ -123,7 +134,8 @@ class Testbed:
         policy.end(run)
         run.time_ns = kernel.clock.peek_ns()
         self._judge(run, kernel, main)
-        policy.dissect(kernel, run)
+        if dissect is not None:
+            dissect(kernel, run)
         controller.forget()
         if not self._rewind.rewind():
             self._discard(kernel)

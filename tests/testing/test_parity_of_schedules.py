@@ -96,7 +96,7 @@ def test_a_trail_leads_the_same_way_in_each_configuration(test, explore_time):
             runs = []
             for testbed in (direct, hosted, threads):
                 recording = Recording(Trail(trail))
-                run = testbed.run(test, recording)
+                run = testbed.run(test, recording, recording.dissect)
                 runs.append((run.verdict, run.trail, run.steps, run.time_ns, recording.decisions, recording.steps))
             assert runs[0] == runs[1] == runs[2]
             verdicts.add(runs[0][0])

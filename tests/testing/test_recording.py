@@ -18,7 +18,7 @@ def record(test, policy=None, **options):
     recording = Recording(policy or FIFO())
     recording.begin(0, 0)
     with Testbed(ScheduleSettings(**options)) as testbed:
-        run = testbed.run(test, recording)
+        run = testbed.run(test, recording, recording.dissect)
     return run, recording
 
 
@@ -81,7 +81,7 @@ def test_recording_changes_nothing():
     recording = Recording(walk)
     recording.begin(0, 5)
     with Testbed(ScheduleSettings()) as testbed:
-        again = testbed.run(two_steps, recording)
+        again = testbed.run(two_steps, recording, recording.dissect)
     assert (run.trail, run.steps, run.time_ns) == (again.trail, again.steps, again.time_ns)
 
 

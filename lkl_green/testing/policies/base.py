@@ -12,30 +12,20 @@ decision, and `executes()` tells what was done.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar, NoReturn, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar
 
-from lkl_green.kernel.current import current_kernel
 from lkl_green.testing.policies.chance import Chance
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lkl_green.kernel.kernel import Kernel
     from lkl_green.testing.actor import Actor
-    from lkl_green.testing.run import Run, Verdict
+    from lkl_green.testing.run import Run
 
 # How often a fault point fires in a run that has faults at all, and how many runs have: one in FAULTY_RUNS, one in
 # FAULT_ODDS. A test in which everything fails tests little.
 _FAULTY_RUNS = 4
 _FAULT_ODDS = 8
-
-
-@runtime_checkable
-class Aborts(Protocol):
-    """What a policy may ask of the controller."""
-
-    def abort(self, verdict: Verdict, detail: str) -> NoReturn:
-        """End the schedule."""
 
 
 class Policy(ABC):
@@ -47,6 +37,10 @@ class Policy(ABC):
             schedule numbers, so that what it does does not depend on how many processes share the campaign.
         systematic: whether each schedule follows from the one before: a search, which cannot be shared out by numbers.
         random: the source of chance of the present schedule.
+        decider: the policy that decides the present schedule in place of this one; None: this one does.
+        maker: what reports call the maker of the present schedule.
+        verdict: what the end of a search means: "exhausted", "exhausted within bound"; "" before, and for a sampler.
+        left_out: what a search has not tried, and so cannot answer for; "" for nothing, and for samplers.
     """
 
     name: ClassVar[str]
@@ -55,6 +49,10 @@ class Policy(ABC):
 
     def __init__(self) -> None:
         self.random = Chance()
+        self.decider: Policy | None = None
+        self.maker = self.name
+        self.verdict = ""
+        self.left_out = ""
         self._faulty = False
 
     def begin(self, seed: int, number: int) -> bool:
@@ -102,32 +100,3 @@ class Policy(ABC):
 
     def end(self, run: Run) -> None:  # noqa: B027 - optional
         """The schedule has ended."""
-
-    def dissect(self, kernel: Kernel, run: Run) -> None:  # noqa: B027 - optional
-        """The schedule has ended with `run.verdict`, and its kernel still stands as it stopped."""
-
-    def abort(self, verdict: Verdict, detail: str) -> NoReturn:
-        """End the schedule here. Raises ScheduleAborted, which takes the running task out of its frames."""
-        controller = current_kernel().sched.policy
-        assert isinstance(controller, Aborts)
-        controller.abort(verdict, detail)
-
-    @property
-    def verdict(self) -> str:
-        """What the end of the search means: "exhausted", "exhausted within bound", or "" for a sampler."""
-        return ""
-
-    @property
-    def left_out(self) -> str:
-        """What a search has not tried, and so cannot answer for; "" for nothing, and for samplers."""
-        return ""
-
-    @property
-    def decider(self) -> Policy:
-        """Who makes the decisions of the present schedule: this policy, or the one whose turn it is."""
-        return self
-
-    @property
-    def maker(self) -> str:
-        """What reports call whoever made the present schedule."""
-        return self.name

@@ -36,10 +36,11 @@ class Portfolio(Relay):
         self.members: tuple[Policy, ...] = (RandomDelays(2), RandomWalk(), POS(), SURW(), PCT(3))
         self._turns = 0
 
-    @property
-    def maker(self) -> str:
-        """The member's name with ours."""
-        return f"{self.name} ({super().maker})"
+    def begin(self, seed: int, number: int) -> bool:
+        """Begin the schedule with the next member; reports call the maker by the names of both."""
+        begun = super().begin(seed, number)
+        self.maker = f"{self.name} ({self.maker})"
+        return begun
 
     def whose_turn(self, number: int) -> Policy:
         """Race reversal's in the opening and now and then; else that of the next member."""

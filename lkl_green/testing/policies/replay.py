@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 from lkl_green.kernel.points import POINTS
 from lkl_green.testing.decision import Decision
 from lkl_green.testing.names import Names
+from lkl_green.testing.policies.abort import abort_schedule
 from lkl_green.testing.policies.base import Policy
 from lkl_green.testing.run import Verdict
 
@@ -46,7 +47,7 @@ class Trail(Policy):
             return default
         index = self._trail[position]
         if index >= count:
-            self.abort(
+            abort_schedule(
                 Verdict.NONDETERMINISTIC,
                 f"decision {position + 1}: option {index + 1} was taken before, and now there are only {count}",
             )
@@ -106,7 +107,7 @@ class Replay(Policy):
         return self._decisions[self._next]
 
     def _mismatch(self, what: str) -> NoReturn:
-        self.abort(
+        abort_schedule(
             Verdict.MISMATCH,
             f"decision {self._next + 1} of {len(self._decisions)}: {what}. The test, or what it tests, has changed "
             "since the schedule was recorded, or it is not deterministic",

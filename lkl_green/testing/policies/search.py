@@ -83,6 +83,7 @@ class Search(Policy):
         self._cut = False
         self._exhausted = False
         self._not_tried = ""
+        self.left_out = "the search has not come to its end"
 
     # -- what it costs
 
@@ -149,15 +150,5 @@ class Search(Policy):
             path[-1].taken += 1
         else:
             self._exhausted = True
-
-    @property
-    def verdict(self) -> str:
-        """What is exhausted; "" while there is something left."""
-        if not self._exhausted:
-            return ""
-        return f"exhausted within {self.bound} {self.unit}" if self._cut else "exhausted"
-
-    @property
-    def left_out(self) -> str:
-        """What was not tried."""
-        return self._not_tried if self._exhausted else "the search has not come to its end"
+            self.verdict = f"exhausted within {self.bound} {self.unit}" if self._cut else "exhausted"
+            self.left_out = self._not_tried

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lkl_green.kernel.points import YIELD
 from lkl_green.testing.cost import Cost
+from lkl_green.testing.policies.abort import abort_schedule
 from lkl_green.testing.policies.base import Policy
 from lkl_green.testing.run import Verdict
 
@@ -118,7 +119,7 @@ class Measured(Policy):
         """What is wished for, else the plain option."""
         pace = self._pace
         if pace.max_steps is not None and self._steps > pace.max_steps:
-            self.abort(Verdict.LIVELOCK, f"given up after {pace.max_steps} steps")
+            abort_schedule(Verdict.LIVELOCK, f"given up after {pace.max_steps} steps")
         if self._steps > pace.half:
             self._able.update(actor.name for actor in enabled)
         plain = self._plain(enabled, running)
