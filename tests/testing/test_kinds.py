@@ -15,6 +15,7 @@ from lkl_green.testing import Schedule, Shared, Verdict, explore, replay, spawn
 from lkl_green.testing.actor import Actor
 from lkl_green.testing.policies import Reversal
 from lkl_green.testing.policies.races import Trace
+from lkl_green.testing.settings import ScheduleSettings
 from lkl_green.testing.testbed import Testbed
 
 TESTING = Path(__file__).parents[2] / "lkl_green" / "testing"
@@ -107,7 +108,7 @@ def test_operations_conflict_unless_both_commute(one, other, conflict):
 def races_of(test, **options):
     policy = Reversal()
     turned = set()
-    with Testbed(**options) as testbed:
+    with Testbed(ScheduleSettings(**options)) as testbed:
         for number in range(2):
             policy.begin(0, number)
             testbed.run(test, policy)
