@@ -72,7 +72,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def _positive(text: str) -> int:
     if not text.isdecimal() or not int(text):
-        raise ValueError(f"{text!r} is no number of schedules")
+        raise ValueError(f"{text!r} is not a number of schedules")
     return int(text)
 
 
@@ -142,7 +142,7 @@ def _setting(config: pytest.Config, name: str, marked: object = None) -> Any:
     try:
         return (_positive if name == "schedules" else int)(written)
     except ValueError:
-        raise pytest.UsageError(f"lkl_{name} = {written!r} in the configuration is no number") from None
+        raise pytest.UsageError(f"lkl_{name} = {written!r} in the configuration is not a number") from None
 
 
 def _default(name: str) -> Any:

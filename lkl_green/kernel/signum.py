@@ -123,7 +123,7 @@ def exit_byte(code: int) -> int:
 def wait_status(code: Any) -> Any:
     """The status word of an exit code: the code in the second byte, or the signal in the low seven bits.
 
-    What a kernel thread left that is no number is its own status.
+    What a kernel thread left that is not a number is its own status.
     """
     if isinstance(code, TermSignal):
         return int(code)
