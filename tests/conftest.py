@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import time
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,17 @@ def pytest_configure() -> None:
     for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, handler)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_heap() -> None:
+    """Take what exists by now out of the collector's sight.
+
+    Many tests look through all objects for what they have left behind. In a run of the whole suite most objects belong
+    to pytest and to modules, and looking through them took half of the time.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
