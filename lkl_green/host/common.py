@@ -1,8 +1,10 @@
 """What both hosts share of threads: their records, from the first call to the join.
 
-A host thread is known by a `HostThread` record. `thread_create` makes one; whoever else calls a host operation is
-*adopted* on its first call and keeps its tid. The end of an adopted OS thread is seen by an object that hangs in a
-`threading.local` and dies with the thread; a TLS destructor runs there, while the thread can still call the host.
+A host thread is known by a `HostThread` record. `thread_create` makes one. Any other OS thread that calls a host
+operation is *adopted* on its first call and keeps its tid. A `threading.local` holds an object that is freed when the
+adopted thread ends. The callback of a weak reference to it runs the TLS destructors there, while the thread can still
+call the host. Dropped: `__del__` of that object. It also ran whenever a host was freed, and Python ignores exceptions
+in it: the KeyboardInterrupt of a signal handler could get lost there.
 """
 
 # ruff: noqa: D102 - HostOps describes the operations.
@@ -12,6 +14,7 @@ from __future__ import annotations
 import sys
 import weakref
 from abc import abstractmethod
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from lkl_green.errors import HostError, HostMisuse, HostThreadExit, WrongHostThread
@@ -30,20 +33,16 @@ if TYPE_CHECKING:
 
 
 class _ThreadEnd:
-    """Hangs in a `threading.local`; its finaliser runs when the OS thread `ident` ends."""
+    """Is kept in a `threading.local`, so that it is freed when its OS thread ends."""
 
-    __slots__ = ("host", "ident")
+    __slots__ = ("__weakref__",)
 
-    def __init__(self, host: CommonHost[Any], ident: int) -> None:
-        # With a callback, because from CPython 3.15 on a garbage collection clears others after the finalisers only.
-        self.host = weakref.ref(host, lambda _host: None)
-        self.ident = ident
 
-    def __del__(self) -> None:
-        # Another thread, or no host: not the thread ends but the host went away. At exit nobody runs destructors.
-        host = self.host()
-        if host is not None and get_ident() == self.ident and not sys.is_finalizing():
-            host._os_thread_ended(self.ident)
+def _thread_end_freed(host: weakref.ref[CommonHost[Any]], ident: int, _thread_end: object) -> None:
+    """The OS thread `ident` ends; or the host was freed, and its `threading.local` with it."""
+    living = host()
+    if living is not None and get_ident() == ident and not sys.is_finalizing():
+        living._os_thread_ended(ident)
 
 
 class CommonHost(ThreadLocals[ThreadT]):
@@ -56,6 +55,8 @@ class CommonHost(ThreadLocals[ThreadT]):
         self._last_tid = 0
         self._threads: dict[int, ThreadT] = {}
         self._by_ident: dict[int, ThreadT] = {}
+        # In this order: when a host is freed, its weak references are freed first, and no callback runs.
+        self._thread_ends: dict[int, weakref.ref[_ThreadEnd]] = {}
         self._at_thread_end = local()
         # Dicts for their order: reports must not differ from run to run.
         self._semaphores: dict[Semaphore, None] = {}
@@ -170,13 +171,16 @@ class CommonHost(ThreadLocals[ThreadT]):
     def _adopt_os_thread(self) -> ThreadT:
         ident = get_ident()
         thread = self._by_ident[ident] = self._record(adopted=True)
-        self._at_thread_end.sentinel = _ThreadEnd(self, ident)
+        thread_end = _ThreadEnd()
+        self._thread_ends[ident] = weakref.ref(thread_end, partial(_thread_end_freed, weakref.ref(self), ident))
+        self._at_thread_end.sentinel = thread_end
         return thread
 
     def _os_thread_ended(self, ident: int) -> None:
         if ident == self._owner:
             # Its kernel died with it. The system may give this identifier to an unrelated thread.
             self._owner = None
+        self._thread_ends.pop(ident, None)
         thread = self._by_ident.get(ident)
         if thread is not None:
             self._run_destructors(thread)
