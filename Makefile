@@ -83,6 +83,8 @@ soak: .venv/stamp-test
 	@echo "== $(LKL_GREEN_CUTS) random programs, run whole and cut up, in each configuration"
 	@LKL_GREEN_EXAMPLES=$(LKL_GREEN_CUTS) $(BIN)/python -m pytest -q -o faulthandler_timeout=0 \
 		tests/test_cuts.py -k random
+	@echo "== asynchronous exceptions: three kinds at each line, at the first and the last time it is reached"
+	@LKL_GREEN_ASYNC_EXCEPTIONS=1 $(BIN)/python -m pytest -q -o faulthandler_timeout=0 tests/kernel/test_async_exceptions.py
 	@echo "== $(LKL_GREEN_CONNECTIONS) connections opened and closed, in each configuration"
 	@LKL_GREEN_CONNECTIONS=$(LKL_GREEN_CONNECTIONS) $(BIN)/python -m pytest -q -o faulthandler_timeout=0 \
 		tests/fs/test_hostsocket.py -k come_and_go

@@ -819,15 +819,15 @@ def test_a_keyboard_interrupt_raised_in_a_kernel_thread_is_the_applications_and_
 @pytest.mark.usefixtures("default_sigint")
 @pytest.mark.parametrize("send", SIGNALS)
 def test_ctrl_c_under_lkl_run_leaves_it_and_the_kernel_stays_usable(boot, log, send):
-    """Without run() Python raises KeyboardInterrupt where the main thread happens to be, if need be in a task."""
+    """Wherever the main thread is at that moment, KeyboardInterrupt strikes no kernel thread."""
 
-    def victim():
+    def sender():
         send()
         while True:
             msleep(1)
 
     def init():
-        kthread_run(victim, name="victim")
+        kthread_run(sender, name="sender")
         for turn in range(3):
             msleep(2)
             log.append(turn)

@@ -10,7 +10,9 @@ it, a fifth of the whole context switch. Its contract is that of Linux's switch_
 - before `next.switch_to()` is called, `entry.current` is set to `next` and `entry.last` to the task that is left;
 - it returns, in the task that called it, when somebody resumes that task; `entry.last` is then the task that really ran
   before (rule 29), which is not the local `prev` as soon as three tasks take part;
-- for a task that never ran, it starts `entry.ret_from_fork()` on a context of its own.
+- for a task that never ran, it starts `entry.ret_from_fork()` on a context of its own;
+- it may raise an asynchronous exception (KeyboardInterrupt, RecursionError, MemoryError): either before anything was
+  done, so that `next` did not run, or after the caller was resumed. Never in between.
 
 `last` is LKL's abs_prev: written by the one who leaves, read by the one who is resumed, and exactly one of them runs
 (rule 30). LKL's is static and would be shared by two kernels. Dropped: passing it as the value of the switch, which is
@@ -149,6 +151,10 @@ class Arch(ABC):
     def leave(self) -> None:
         """`lkl_run()` ends: no kernel code runs until the next `enter`."""
 
+    def leave_after_exception(self) -> None:
+        """`lkl_run()` ends with an exception, which may have come in the middle of `enter`, `leave` or a switch."""
+        self.leave()
+
     @abstractmethod
     def switch_from_idle(self, next: ThreadInfo) -> None:
         """Resume `next` from the context of `swapper`; returns when `swapper` is resumed."""
@@ -178,7 +184,10 @@ class Arch(ABC):
     def borrow(self, task: ThreadInfo, call: Callable[[], Any]) -> None:
         """Be host task `task` on the calling OS thread, from its being scheduled to its going to sleep.
 
-        `call()` runs as the current task; it returns None, or the task to run next if the host task has died.
+        `call()` runs as the current task; it returns None, or the task to run next if the host task has died. Called
+        again, it only prepares the task for going to sleep.
+
+        An asynchronous exception that comes meanwhile is raised when the thread has left the kernel.
         """
         raise NotImplementedError
 

@@ -94,9 +94,9 @@ class DirectArch(Arch):
         """The caller of `lkl_run()` is the root from now on."""
         here = getcurrent()
         if here is not self._root:
-            self._root = here
             self._swapper.stack = self._swapper.base = here
             self._swapper.switch_to = here.switch  # a new bound method, each time it is asked for
+            self._root = here  # last: it says that the lines above have been run
 
     def leave(self) -> None:
         """Swapper is nobody until the next `lkl_run()`."""
@@ -112,6 +112,7 @@ class DirectArch(Arch):
             try:
                 came: object = switch_to()
             except BaseException as error:
+                self._take_back(entry.current)
                 if entry.current is swapper or is_switched_out(entry.current):
                     raise  # the switch itself failed
                 came = error
@@ -120,6 +121,14 @@ class DirectArch(Arch):
             while not (next is swapper or next.switch_to is self._first_switch or came is _ENDED):
                 came = raise_in_base(next, "the caller of lkl_run()", came)
                 next = entry.current
+
+    def _take_back(self, task: ThreadInfo) -> None:
+        """If an exception has killed the task's worker before its first line, the task is to get another one."""
+        worker = getattr(task.switch_to, "__self__", None)
+        if isinstance(worker, greenlet) and worker.dead and task is not self._swapper:
+            task.context = worker.gr_context
+            task.stack = task.base = None
+            task.switch_to = self._first_switch
 
     def _start(self) -> None:
         """First switch to a task, on the stack of another one."""
@@ -137,45 +146,73 @@ class DirectArch(Arch):
         """Let a worker run the task; what resumes it."""
         its_greenlet, resume = worker
         its_greenlet.gr_context = task.context
-        task.context = None
         task.stack = task.base = its_greenlet
         task.switch_to = resume
+        task.context = None
         return resume
 
     # -- a worker
 
     def _work(self) -> object:
         """Run one task after another; return, to the root, only when the pool is full."""
-        entry = self._entry
-        ret_from_fork = entry.ret_from_fork
-        me = getcurrent()
-        worker = me, me.switch
-        pool = self._pool
-        first_switch = self._first_switch
         while True:
-            task = entry.current
-            next = ret_from_fork()
-            task.switch_to = first_switch  # a reference to the dead task does not keep the worker
-            task.stack = task.base = None
-            if next.switch_to is first_switch:
-                self._give_worker(next, worker)
-                continue
-            if len(pool) >= POOL_LIMIT:
-                assert self._root is not None
-                me.parent = self._root
-                return _ENDED
-            pool.append(worker)
-            resume = next.switch_to
-            del task, next  # a parked worker keeps no task alive, nor what the last task set
-            me.gr_context = None
             try:
-                came = resume()
+                entry = self._entry
+                ret_from_fork = entry.ret_from_fork
+                me = getcurrent()
+                worker = me, me.switch
+                pool = self._pool
+                first_switch = self._first_switch
+                while True:
+                    task = entry.current
+                    next = ret_from_fork()
+                    task.switch_to = first_switch  # a reference to the dead task does not keep the worker
+                    task.stack = task.base = None
+                    if next.switch_to is first_switch:
+                        self._give_worker(next, worker)
+                        continue
+                    if len(pool) >= POOL_LIMIT:
+                        assert self._root is not None
+                        me.parent = self._root
+                        return _ENDED
+                    pool.append(worker)
+                    resume = next.switch_to
+                    del task, next  # a parked worker keeps no task alive, nor what the last task set
+                    me.gr_context = None
+                    try:
+                        came = resume()
+                    except BaseException as error:
+                        if isinstance(error, GreenletExit) or is_switched_out(entry.current):
+                            raise  # the switch itself failed
+                        came = error
+                    while entry.current.base is not me:  # other code has resumed it
+                        came = raise_in_base(entry.current, "a worker of the kernel", came)
+            except GreenletExit:
+                raise
             except BaseException as error:
-                if isinstance(error, GreenletExit) or is_switched_out(entry.current):
-                    raise  # the switch itself failed
-                came = error
-            while entry.current.base is not me:  # other code has resumed it
-                came = raise_in_base(entry.current, "a worker of the kernel", came)
+                self._entry.interrupted(error)
+            self._find_work()
+
+    def _find_work(self) -> None:
+        """After an exception between two tasks: see that the current task is the calling worker's."""
+        entry = self._entry
+        me = getcurrent()
+        task = entry.current
+        if task.base is me:
+            return  # it has not begun: `ret_from_fork` lets nothing out once it has
+        mine = [worker for worker in self._pool if worker[0] is me]
+        worker = mine[0] if mine else (me, me.switch)
+        if task.switch_to is self._first_switch:
+            if mine:
+                self._pool.remove(worker)
+            self._give_worker(task, worker)
+            return
+        if not mine:
+            self._pool.append(worker)
+        me.gr_context = None
+        came = task.switch_to()
+        while entry.current.base is not me:
+            came = raise_in_base(entry.current, "a worker of the kernel", came)
 
     # -- greenlets of a task's own
 

@@ -26,10 +26,11 @@ host, in which an up and a down may pass each other; our semaphores count.
 from __future__ import annotations
 
 import errno
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from lkl_green.arch.base import TIF_HOST_THREAD
-from lkl_green.errors import KernelBug, UnbalancedPut
+from lkl_green.errors import HostMisuse, KernelBug, UnbalancedPut
 from lkl_green.host.native import sleep
 from lkl_green.host.whole import whole_lock
 
@@ -101,7 +102,7 @@ class LklCpu:
         self.irqs_pending = False
         self.sleepers = self.count = self.owner = 0
         if self.lock is None or self.sem is None or self.shutdown_sem is None:
-            self._free()
+            self.free()
             raise OSError(errno.ENOMEM, "the host gave no lock or semaphore for the LKL CPU")
         self.shutdown_gate = 0
 
@@ -191,13 +192,38 @@ class LklCpu:
     def change_owner(self, owner: int) -> None:
         """Give the CPU to the host thread of the task that is switched to (rules 15, 16)."""
         ops = self._ops
-        ops.mutex_lock(self.lock)
-        count = self.count
-        if count <= 1:
-            self.owner = owner
-        ops.mutex_unlock(self.lock)
+        try:
+            ops.mutex_lock(self.lock)
+            count = self.count
+            if count <= 1:
+                self.owner = owner
+            ops.mutex_unlock(self.lock)
+        except BaseException:
+            self._unlock_if_held()
+            raise
         if count > 1:
             raise KernelBug(f"schedule() with the LKL CPU held {count} times: sleeping inside a nested lkl_cpu_get()")
+
+    def _unlock_if_held(self) -> None:
+        """An exception came while the lock was taken, held or given back: it is not held afterwards."""
+        with suppress(HostMisuse):  # it is not held
+            self._ops.mutex_unlock(self.lock)
+
+    def put_after_exception(self) -> None:
+        """An exception came in `get` or `put`, or between them: the caller has neither CPU nor lock afterwards.
+
+        For the idle task, which alone calls `get` in our kernels: it is the only one that can be behind the gate.
+        """
+        self._unlock_if_held()
+        if self.lock is None:
+            return
+        self._ops.mutex_lock(self.lock)
+        if self.owner and self._ops.thread_equal(self.owner, self._ops.thread_self()):
+            self.count = 1
+            self._release()
+        self._ops.mutex_unlock(self.lock)
+        with self._gate_lock:
+            self.shutdown_gate = MAX_THREADS if self.shutdown_gate >= MAX_THREADS else 0
 
     def try_run_irq(self) -> int:
         """Get the CPU for an interrupt without waiting (rule 17).
@@ -222,11 +248,15 @@ class LklCpu:
     def idle_shutdown(self) -> None:
         """The idle task saw the closed gate: send every sleeper away and free the CPU (rules 19 to 21)."""
         ops = self._ops
-        ops.mutex_lock(self.lock)
-        while self.sleepers:
-            self.sleepers -= 1
-            ops.sem_up(self.sem)
-        ops.mutex_unlock(self.lock)
+        try:
+            ops.mutex_lock(self.lock)
+            while self.sleepers:
+                self.sleepers -= 1
+                ops.sem_up(self.sem)
+            ops.mutex_unlock(self.lock)
+        except BaseException:
+            self._unlock_if_held()
+            raise
         self._wait_for_leavers()
         ops.sem_up(self.shutdown_sem)
 
@@ -243,17 +273,20 @@ class LklCpu:
         if self.shutdown_sem is None:
             raise KernelBug("wait_shutdown() of an LKL CPU that was freed: only one caller may wait")
         self._ops.sem_down(self.shutdown_sem)
-        self._free()
+        self.free()
 
-    def _free(self) -> None:
+    def free(self) -> None:
+        """Free lock and semaphores; called again, it goes on where an exception has interrupted it."""
         ops = self._ops
-        if self.shutdown_sem is not None:
-            ops.sem_free(self.shutdown_sem)
-        if self.sem is not None:
-            ops.sem_free(self.sem)
         if self.lock is not None:
             ops.mutex_free(self.lock)
-        self.lock = self.sem = self.shutdown_sem = None
+            self.lock = None
+        if self.sem is not None:
+            ops.sem_free(self.sem)
+            self.sem = None
+        if self.shutdown_sem is not None:
+            ops.sem_free(self.shutdown_sem)
+            self.shutdown_sem = None
         self.shutdown_gate = MAX_THREADS
         self.owner = self.count = 0
 

@@ -132,9 +132,8 @@ class CommonHost(ThreadLocals[ThreadT]):
     def sem_free(self, sem: Semaphore) -> None:
         self._check("sem_free")
         self._check_unused("sem_free", sem)
-        sem.count = 0
-        sem.waiters = None
-        del self._semaphores[sem]
+        self._semaphores.pop(sem, None)  # first: after an exception in here, it may be freed once more
+        sem.count, sem.waiters = 0, None
 
     def mutex_alloc(self, recursive: bool) -> Mutex | None:
         self._check("mutex_alloc")
@@ -145,9 +144,8 @@ class CommonHost(ThreadLocals[ThreadT]):
         self._check_unused("mutex_free", mutex)
         if mutex.count == 0:
             raise HostMisuse("mutex_free: this mutex is locked. Its holder would unlock what is gone; unlock it first")
-        mutex.count = 0
-        mutex.waiters = None
-        del self._mutexes[mutex]
+        self._mutexes.pop(mutex, None)
+        mutex.count, mutex.waiters = 0, None
 
     def _check_unused(self, operation: str, sem: Semaphore) -> None:
         if sem.waiters is None:
@@ -195,10 +193,9 @@ class CommonHost(ThreadLocals[ThreadT]):
         thread = self._claim_for_join(tid)
         try:
             interrupt = self._wait_for_end(thread)
-        except BaseException as exc:
+        except BaseException:
             # Not an interrupt, which is raised below: the wait was undone, so that somebody else may join.
-            if isinstance(exc, (HostError, *self._quiet_exits)):
-                thread.joined = False
+            thread.joined = False
             raise
         self._threads.pop(tid, None)
         if interrupt is not None:
@@ -277,6 +274,18 @@ class CommonHost(ThreadLocals[ThreadT]):
         """Call a host thread's function; report what leaves it and return it."""
         try:
             fn(arg)
+        except self._quiet_exits:
+            return None
+        except BaseException as exc:
+            return self._left_by(exc, arg)
+        return None
+
+    def _left_by(self, exc: BaseException, arg: Any) -> BaseException | None:
+        """An exception left a host thread's function: the hook may go on, or it is reported and returned."""
+        try:
+            if self.on_exception is None:
+                raise exc
+            self.on_exception(arg, exc)
         except self._quiet_exits:
             return None
         except BaseException as exc:

@@ -81,6 +81,15 @@ class FaultyHost(HostOps):
     def on_interrupt(self, hook: Callable[[BaseException], None] | None) -> None:
         self._host.on_interrupt = hook
 
+    @property
+    def on_exception(self) -> Callable[[Any, BaseException], None] | None:
+        """That of the wrapped host, which calls it."""
+        return self._host.on_exception
+
+    @on_exception.setter
+    def on_exception(self, hook: Callable[[Any, BaseException], None] | None) -> None:
+        self._host.on_exception = hook
+
     # -- what can fail
 
     def sem_alloc(self, count: int) -> HostSemaphore | None:

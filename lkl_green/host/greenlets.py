@@ -63,7 +63,7 @@ APPLICATION = "the application"
 
 
 class GreenletThread(HostThread):
-    """A host thread. A created one has a `greenlet` while it lives, and `fn` and `arg` until it begins."""
+    """A host thread. A created one has a `greenlet` and its `arg` while it lives, and `fn` until it begins."""
 
     __slots__ = ("arg", "context", "fn", "greenlet")
 
@@ -128,7 +128,7 @@ class GreenletHost(CommonHost[GreenletThread]):
     # -- semaphores
 
     def sem_up(self, sem: Semaphore) -> None:
-        done = False
+        waiter = None
         try:
             if get_ident() != self._owner:
                 raise self._refusal("sem_up")
@@ -136,19 +136,27 @@ class GreenletHost(CommonHost[GreenletThread]):
             if waiters:
                 # Not append(popleft()): an exception of a signal handler between the two would lose the waiter.
                 waiter = waiters[0]
-                done = True
-                try:
-                    self._ready.append(waiter)
-                finally:
-                    del waiters[0]
+                self._ready.append(waiter)
+                del waiters[0]
             elif waiters is None:
                 raise used_after_free("sem_up", "semaphore")
             else:
                 sem.count += 1
-        except BaseException as exc:
-            if not done and not isinstance(exc, HostError):
-                self._give(sem)
+        except HostError:
             raise
+        except BaseException:
+            self._complete_up(sem, waiter)
+            raise
+
+    def _complete_up(self, sem: Semaphore, waiter: greenlet | None) -> None:
+        """An exception came in the middle of `sem_up`: do what is left of it."""
+        if waiter is None:
+            self._give(sem)
+            return
+        if waiter not in self._ready:
+            self._ready.append(waiter)
+        if sem.waiters and sem.waiters[0] is waiter:
+            del sem.waiters[0]
 
     def sem_down(self, sem: Semaphore) -> None:
         waiters = None
@@ -156,6 +164,7 @@ class GreenletHost(CommonHost[GreenletThread]):
             if get_ident() != self._owner:
                 raise self._refusal("sem_down")
             if sem.count > 0:
+                waiters = sem.waiters  # for the handler below: from here on, nothing is to be taken or queued for
                 sem.count -= 1
                 return
             # What follows is _wait(), spelled out: this is the hot path.
@@ -175,10 +184,13 @@ class GreenletHost(CommonHost[GreenletThread]):
 
     def _give(self, sem: Semaphore) -> None:
         if sem.waiters:
+            waiter = sem.waiters[0]
             try:
-                self._ready.append(sem.waiters[0])
-            finally:
+                self._ready.append(waiter)
                 del sem.waiters[0]
+            except BaseException:
+                self._complete_up(sem, waiter)
+                raise
         elif sem.waiters is not None:
             sem.count += 1
 
@@ -188,17 +200,19 @@ class GreenletHost(CommonHost[GreenletThread]):
         if get_ident() != self._owner:
             raise self._refusal("mutex_lock")
         me = getcurrent()
-        interrupt = None
         if mutex.count > 0:
-            mutex.count = 0
-        elif mutex.waiters is None:
+            # In one line, so that no exception comes between a lock that is taken and its holder.
+            mutex.count, mutex.holder, mutex.depth = 0, me, 1
+            return
+        if mutex.waiters is None:
             raise used_after_free("mutex_lock", "mutex")
-        elif mutex.holder is not me:
-            interrupt = self._wait(mutex)
-        elif not mutex.recursive:
-            raise relocked()
-        mutex.holder = me
-        mutex.depth += 1
+        if mutex.holder is me:
+            if not mutex.recursive:
+                raise relocked()
+            mutex.depth += 1
+            return
+        interrupt = self._wait(mutex)
+        mutex.holder, mutex.depth = me, 1
         if interrupt is not None:
             raise interrupt
 
@@ -207,10 +221,13 @@ class GreenletHost(CommonHost[GreenletThread]):
             raise self._refusal("mutex_unlock")
         if mutex.holder is not getcurrent():
             raise not_held(mutex)
-        mutex.depth -= 1
-        if mutex.depth == 0:
-            mutex.holder = None
+        if mutex.depth > 1:
+            mutex.depth -= 1
+        elif mutex.waiters:
+            mutex.holder, mutex.depth = None, 0
             self._give(mutex)
+        else:
+            mutex.count, mutex.holder, mutex.depth = 1, None, 0
 
     # -- threads
 
@@ -219,12 +236,18 @@ class GreenletHost(CommonHost[GreenletThread]):
         if self._launcher is None or self._closing:
             return 0
         thread = self._record(adopted=False)
-        thread.fn = fn
-        thread.arg = arg
-        thread.context = contextvars.copy_context()
-        self._give_greenlet(thread, self._launcher)
-        self._ready.append(self._launcher)
-        self._new.append(thread)
+        try:
+            thread.fn = fn
+            thread.arg = arg
+            thread.context = contextvars.copy_context()
+            self._give_greenlet(thread, self._launcher)
+            self._ready.append(self._launcher)
+            self._new.append(thread)
+        except BaseException:
+            self._threads.pop(thread.tid, None)  # the launcher passes over an entry without a thread
+            if thread in self._new:
+                self._new.remove(thread)
+            raise
         return thread.tid
 
     def _wait_for_end(self, thread: GreenletThread) -> BaseException | None:
@@ -258,25 +281,33 @@ class GreenletHost(CommonHost[GreenletThread]):
     def _thread_main(self, thread: GreenletThread) -> BaseException | None:
         """Run a created thread; what is returned goes to the launcher, which gives it to the application."""
         try:
-            left_by = self._call(self._begin, thread)
+            self._new.popleft()
+            self._ready.popleft()
+            fn, thread.fn = thread.fn, None
+            assert fn is not None
+            left_by = self._call(fn, thread.arg)
             self._run_destructors(thread)
-        finally:
-            if thread.fn is None:
-                self._retire(thread)
+            self._retire(thread)
+        except BaseException as exc:
+            left_by = self._main_after_exception(thread, exc)
         # Ctrl-C was meant for the application, not for the thread in which it happened to arrive.
         return left_by if isinstance(left_by, KeyboardInterrupt) else None
 
-    def _begin(self, thread: GreenletThread) -> None:
-        self._new.popleft()
-        self._ready.popleft()
-        fn, arg = thread.fn, thread.arg
-        thread.fn = thread.arg = thread.context = None
-        assert fn is not None
-        fn(arg)
+    def _main_after_exception(self, thread: GreenletThread, exc: BaseException) -> BaseException | None:
+        """An exception came before or after the thread's function: go on from there."""
+        if thread.fn is not None:  # it may still be on the queues of those that have not begun
+            if thread in self._new:
+                self._new.remove(thread)
+            if self._launcher is not None and self._ready.count(self._launcher) > len(self._new):
+                self._ready.remove(self._launcher)
+            thread.fn = None
+        left_by = None if isinstance(exc, self._quiet_exits) else self._left_by(exc, thread.arg)
+        self._retire(thread)
+        return left_by
 
     def _retire(self, thread: GreenletThread) -> None:
         self._by_greenlet.pop(getcurrent(), None)
-        thread.greenlet = None
+        thread.greenlet = thread.arg = thread.context = None
         self._thread_ended(thread)
         self._give(thread.end)
 
@@ -414,20 +445,21 @@ class GreenletHost(CommonHost[GreenletThread]):
         found: object = None
         while True:
             try:
-                intruder = None if ready else self._intruder()
-                if intruder is not None:
-                    found = intruder.throw(ForeignGreenlet(self._describe_intruder(intruder)))
-                elif isinstance(found, BaseException):
-                    failure, found = found, None
-                    found = self._waiting_application(me).throw(failure)
-                elif not ready:
-                    found = HostDeadlock(self._describe_deadlock())
-                elif ready[0] is not me:
-                    found = ready[0].switch()
-                elif new:
-                    found = self._enter(new[0], me)
-                else:
-                    ready.popleft()
+                while True:  # inside the `try`, because signal handlers run where a loop jumps back
+                    intruder = None if ready else self._intruder()
+                    if intruder is not None:
+                        found = intruder.throw(ForeignGreenlet(self._describe_intruder(intruder)))
+                    elif isinstance(found, BaseException):
+                        failure, found = found, None
+                        found = self._waiting_application(me).throw(failure)
+                    elif not ready:
+                        found = HostDeadlock(self._describe_deadlock())
+                    elif ready[0] is not me:
+                        found = ready[0].switch()
+                    elif new:
+                        found = self._enter(new[0], me)
+                    else:
+                        ready.popleft()
             except GreenletExit:
                 return
             except BaseException as exc:
@@ -493,8 +525,7 @@ class GreenletHost(CommonHost[GreenletThread]):
 
     def _unwind(self, thread: GreenletThread) -> bool:
         context = thread.greenlet
-        assert context is not None
-        if thread.fn is not None:
+        if context is None or thread.fn is not None:
             thread.greenlet = thread.fn = thread.arg = None
             self._thread_ended(thread)
             return True

@@ -69,32 +69,38 @@ def thread_name() -> str:
 
 
 class Condition:
-    """A condition variable of OS threads, with a lock of its own (threading.Condition)."""
+    """A condition variable of OS threads (threading.Condition).
 
-    __slots__ = ("_lock", "_waiters")
+    `with condition.lock` takes its lock. Dropped: `with condition`. Its `__enter__` would be written in Python, and an
+    exception out of a signal handler could come between the lock and the block.
+
+    Attributes:
+        lock: its lock. An RLock, because that one knows whether the calling thread has it; not to be taken twice.
+    """
+
+    __slots__ = ("_waiters", "lock")
 
     def __init__(self) -> None:
-        self._lock = allocate_lock()
+        self.lock = RLock()
         self._waiters: deque[LockType] = deque()
-
-    def __enter__(self) -> bool:
-        return self._lock.__enter__()
-
-    def __exit__(self, *_error: object) -> None:
-        self._lock.release()
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Release the lock, wait to be notified for at most `timeout_s`, take the lock again; whether notified."""
         waiter = allocate_lock()
         waiter.acquire()
         self._waiters.append(waiter)
-        self._lock.release()
         try:
-            return waiter.acquire(timeout=-1 if timeout_s is None else max(timeout_s, 0))
+            self.lock.release()
+            notified = waiter.acquire(timeout=-1 if timeout_s is None else max(timeout_s, 0))
+            self.lock.acquire()
+        except BaseException:
+            if not self.lock._is_owned():  # type: ignore[attr-defined]
+                self.lock.acquire()
+            raise
         finally:
-            self._lock.acquire()
             with suppress(ValueError):  # not there after a notification
                 self._waiters.remove(waiter)
+        return notified
 
     def notify_all(self) -> None:
         """Wake all waiters. The caller holds the lock."""
@@ -117,13 +123,13 @@ class Event:
 
     def set(self) -> None:
         """Set it and wake all waiters."""
-        with self._changed:
+        with self._changed.lock:
             self._flag = True
             self._changed.notify_all()
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until it is set, for at most `timeout_s`; whether it is."""
-        with self._changed:
+        with self._changed.lock:
             return self._flag or self._changed.wait(timeout_s)
 
     def _at_fork_reinit(self) -> None:

@@ -71,6 +71,8 @@ class HostOps(ABC):
             so run kernel code on its own stack. If not, it can only post requests.
         on_interrupt: called at once with an exception that a signal handler raised while a host thread slept in
             `sem_down`; whoever sets it owns the exception. Without it, the exception is raised when the sleep is over.
+        on_exception: called with the argument of a host thread's function and with the exception, in that thread, when
+            an exception left the function or came before its first line. Without it, the exception is reported.
         made_poller: what `poller()` made; None until somebody asks for it.
         doorbell: called when something comes for the kernel from outside; from any OS thread and from signal handlers.
             A kernel that boots sets it to `idle_wake`. A loop that runs the kernel sets it to what wakes that loop.
@@ -78,6 +80,7 @@ class HostOps(ABC):
 
     foreign_threads_run_kernel: bool = False
     on_interrupt: Callable[[BaseException], None] | None = None
+    on_exception: Callable[[Any, BaseException], None] | None = None
     made_poller: Poller | None = None
     doorbell: Callable[[], object]
 

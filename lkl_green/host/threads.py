@@ -60,11 +60,12 @@ class _Waiter:
 class OsThread(HostThread):
     """A host thread; `os_thread` is that of a created one, `waiter` is its wait, if it is blocked."""
 
-    __slots__ = ("os_thread", "unwinds", "waiter")
+    __slots__ = ("begun", "os_thread", "unwinds", "waiter")
 
     def __init__(self, tid: int, adopted: bool) -> None:
         super().__init__(tid, adopted)
         self.os_thread: Thread | None = None
+        self.begun: bool | None = False  # None: it is not to begin any more
         self.waiter: _Waiter | None = None
         # How often more a wait of this thread is refused, at host_cleanup.
         self.unwinds = 0
@@ -120,7 +121,7 @@ class ThreadHost(CommonHost[OsThread]):
             raise used_after_free("sem_up", "semaphore")
 
     def sem_down(self, sem: Semaphore) -> None:
-        interrupt = self._take(sem, "sem_down")
+        interrupt = self._take(sem, "sem_down", _Waiter())
         if interrupt is not None:
             raise interrupt
 
@@ -128,49 +129,73 @@ class ThreadHost(CommonHost[OsThread]):
 
     def mutex_lock(self, mutex: Mutex) -> None:
         me = self._current()
-        interrupt = None
-        if mutex.holder is not me:
-            interrupt = self._take(mutex, "mutex_lock")
-            mutex.holder = me
-        elif not mutex.recursive:
-            raise relocked()
-        mutex.depth += 1
+        if mutex.holder is me:
+            if not mutex.recursive:
+                raise relocked()
+            mutex.depth += 1
+            return
+        waiter = _Waiter()
+        try:
+            interrupt = self._take(mutex, "mutex_lock", waiter)
+            mutex.holder, mutex.depth = me, 1
+        except BaseException:
+            if waiter.granted and not waiter.cancelled:
+                mutex.holder, mutex.depth = me, 1
+            raise
         if interrupt is not None:
             raise interrupt
 
     def mutex_unlock(self, mutex: Mutex) -> None:
         if mutex.holder is not self._current():
             raise not_held(mutex)
-        mutex.depth -= 1
-        if mutex.depth == 0:
-            mutex.holder = None
-            self._give(mutex)
+        if mutex.depth > 1:
+            mutex.depth -= 1
+            return
+        with self._lock:
+            if not mutex.waiters:
+                mutex.count, mutex.holder, mutex.depth = 1, None, 0
+                return
+        mutex.holder, mutex.depth = None, 0
+        self._give(mutex)
 
     # -- giving and taking
 
     def _give(self, sem: Semaphore) -> bool:
         """Let the longest waiter go, or count up; whether `sem` exists."""
+        waiter = None
         done = False
         try:
             with self._lock:
                 if sem.waiters:
                     # No call between here and release(), so that no signal handler can run in between.
                     waiter = sem.waiters[0]
-                    waiter.granted = done = True
+                    waiter.granted = True
                     del sem.waiters[0]
                     waiter.bell.release()
                 elif sem.waiters is not None:
-                    sem.count += 1
-                    done = True
+                    sem.count, done = sem.count + 1, True
+                else:
+                    return False
+                return True
         except BaseException:
             if not done:
-                self._give(sem)
+                self._complete_give(sem, waiter)
             raise
-        return done
 
-    def _take(self, sem: Semaphore, operation: str) -> BaseException | None:
+    def _complete_give(self, sem: Semaphore, waiter: _Waiter | None) -> None:
+        """An exception came in the middle of `_give`: do what is left of it."""
+        if waiter is None:
+            self._give(sem)
+            return
+        with self._lock:
+            waiter.granted = True
+            if sem.waiters and sem.waiters[0] is waiter:
+                del sem.waiters[0]
+            if waiter.bell.locked():
+                waiter.bell.release()
+
+    def _take(self, sem: Semaphore, operation: str, waiter: _Waiter) -> BaseException | None:
         """Count down, or wait for somebody who gives; an exception to be raised afterwards."""
-        waiter = _Waiter()
         # The same loop as in _pursue(), around it: a second signal may strike where that one jumps back to its `try`.
         while True:
             try:
@@ -178,6 +203,10 @@ class ThreadHost(CommonHost[OsThread]):
                 break
             except HostError:
                 raise
+            except (RecursionError, MemoryError) as exc:
+                if not waiter.granted and waiter not in (sem.waiters or ()):
+                    raise  # nothing was done, and trying again would end the same
+                waiter.struck = (*waiter.struck, exc)
             except BaseException as exc:
                 waiter.struck = (*waiter.struck, exc)
         if waiter.cancelled:
@@ -190,7 +219,7 @@ class ThreadHost(CommonHost[OsThread]):
             try:
                 self._go_on(waiter, sem, operation)
                 return
-            except HostError:
+            except (HostError, RecursionError, MemoryError):
                 raise
             except BaseException as exc:
                 # No call here: in it, the next signal could strike outside the `try`.
@@ -212,10 +241,11 @@ class ThreadHost(CommonHost[OsThread]):
     def _line_up(self, waiter: _Waiter, sem: Semaphore, operation: str) -> None:
         thread = self._current()
         with self._lock:
-            # Each branch takes effect in one go, without a call in which a signal handler could run.
+            # An exception may come in here, and this is called again. What was done is not done twice.
+            if waiter.granted:
+                return
             if sem.count > 0:
-                sem.count -= 1
-                waiter.granted = True
+                sem.count, waiter.granted = sem.count - 1, True
                 return
             if sem.waiters is None:
                 raise used_after_free(operation, sem.what)
@@ -226,8 +256,9 @@ class ThreadHost(CommonHost[OsThread]):
                 waiter.cancelled = waiter.granted = True
             else:
                 thread.waiter = waiter
+                if waiter not in sem.waiters:
+                    sem.waiters.append(waiter)
                 waiter.queue = sem.waiters
-                sem.waiters.append(waiter)
 
     # -- threads
 
@@ -236,15 +267,29 @@ class ThreadHost(CommonHost[OsThread]):
         if self._closing:
             return 0
         thread = self._record(adopted=False)
-        thread.os_thread = Thread(
-            contextvars.copy_context().run, (self._thread_main, thread, fn, arg), name=f"lkl-host-{thread.tid}"
-        )
         try:
+            thread.os_thread = Thread(
+                contextvars.copy_context().run, (self._thread_main, thread, fn, arg), name=f"lkl-host-{thread.tid}"
+            )
             self._start(thread.os_thread)
-        except (RuntimeError, MemoryError):
-            self._threads.pop(thread.tid, None)
+            return thread.tid
+        except BaseException as error:
+            return self._not_started(thread, error)
+
+    def _not_started(self, thread: OsThread, error: BaseException) -> int:
+        """`error` came while a thread was started: 0 if there is no more to be had, its tid if it has begun."""
+        with self._lock:
+            thread.begun = thread.begun or None
+        if thread.begun:
+            interrupt = self._take_interrupt(error)
+            if interrupt is None:
+                return thread.tid
+            thread.detached = True  # the caller will not know its tid
+            raise interrupt
+        self._threads.pop(thread.tid, None)
+        if isinstance(error, (RuntimeError, MemoryError)):
             return 0
-        return thread.tid
+        raise error
 
     def _start(self, os_thread: Thread) -> None:
         if self._stack_size == 0:
@@ -258,7 +303,7 @@ class ThreadHost(CommonHost[OsThread]):
 
     def _wait_for_end(self, thread: OsThread) -> BaseException | None:
         # Not Thread.join() alone: up to Python 3.12 an exception in it makes a running thread look as if it had ended.
-        interrupt = self._take(thread.end, "thread_join")
+        interrupt = None if thread.ended else self._take(thread.end, "thread_join", _Waiter())
         assert thread.os_thread is not None
         while thread.os_thread.is_alive():
             try:
@@ -268,16 +313,26 @@ class ThreadHost(CommonHost[OsThread]):
         return interrupt
 
     def _thread_main(self, thread: OsThread, fn: Callable[[Any], object], arg: Any) -> None:
-        ident = get_ident()
-        self._by_ident[ident] = thread
         try:
+            with self._lock:
+                if thread.begun is None:
+                    return
+                thread.begun = True
+            self._by_ident[get_ident()] = thread
             self._pin()
             self._call(fn, arg)
             self._run_destructors(thread)
-        finally:
-            del self._by_ident[ident]
-            self._thread_ended(thread)
-            self._give(thread.end)
+            self._retire(thread)
+        except BaseException as exc:
+            self._by_ident[get_ident()] = thread
+            if not isinstance(exc, self._quiet_exits):
+                self._left_by(exc, arg)
+            self._retire(thread)
+
+    def _retire(self, thread: OsThread) -> None:
+        self._thread_ended(thread)
+        self._by_ident.pop(get_ident(), None)
+        self._give(thread.end)
 
     def thread_stack(self, tid: int) -> FrameType | None:
         return self._os_thread_stack(tid)
@@ -299,8 +354,8 @@ class ThreadHost(CommonHost[OsThread]):
                 self._cancel(thread)
         deadline = monotonic() + UNWIND_TIMEOUT_S
         for thread in left:
-            assert thread.os_thread is not None
-            thread.os_thread.join(max(0.0, deadline - monotonic()))
+            if thread.os_thread is not None and thread.os_thread.ident is not None:
+                thread.os_thread.join(max(0.0, deadline - monotonic()))
         refused = [thread for thread in left if not thread.ended]
         self._closing = False
         self._report_unwound(left, refused)

@@ -57,13 +57,13 @@ class TimerThread:
     def alloc(self, fn: Callable[[Any], None], arg: Any) -> OneShotTimer:
         """A timer that is not armed."""
         timer = OneShotTimer(fn, arg)
-        with self._changed:
+        with self._changed.lock:
             self.count += 1
         return timer
 
     def arm(self, timer: OneShotTimer, delta_ns: int) -> int:
         """Arm, or arm anew, for `delta_ns` from now; 0, or -1 if there is no thread to be had."""
-        with self._changed:
+        with self._changed.lock:
             if self._thread is None and not self._start():
                 return -1
             self._sequence += 1
@@ -76,7 +76,7 @@ class TimerThread:
 
     def free(self, timer: OneShotTimer) -> None:
         """Disarm; wait for the callback if it runs now in another thread; end the thread after the last timer."""
-        with self._changed:
+        with self._changed.lock:
             timer.freed = True
             timer.sequence = NOT_ARMED
             self.count -= 1
@@ -87,7 +87,7 @@ class TimerThread:
 
     def close(self) -> None:
         """Disarm all timers and end the thread."""
-        with self._changed:
+        with self._changed.lock:
             thread = self._stop()
         self._join(thread)
 
@@ -126,13 +126,13 @@ class TimerThread:
                 timer.fn(timer.arg)
             except BaseException:
                 self._report(f"a host timer's callback failed:\n{traceback.format_exc()}")
-            with self._changed:
+            with self._changed.lock:
                 timer.runner = 0
                 self._changed.notify_all()
 
     def _next_due(self, me: int) -> OneShotTimer | None:
         """Wait for a timer to expire and mark it running; None when the thread, whose ident is `me`, is to end."""
-        with self._changed:
+        with self._changed.lock:
             while self._thread is not None and self._thread.ident == me:
                 wait_ns = self._wait_ns()
                 if wait_ns == 0:

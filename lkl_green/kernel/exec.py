@@ -146,7 +146,10 @@ class Exec:
             try:
                 code = exit_byte(int(regs.pc(sys, *regs.args) or 0))
             except ExecImage:
-                continue
+                if task.regs is not regs:
+                    continue
+                error = RuntimeError("ExecImage was raised, and execve() had not replaced the program: never raise it")
+                return self._kernel.signals.do_group_exit(task, self._kernel.faults.user_fault(task, error))
             except Exception as error:
                 # Init's end is the kernel's, and a bug of the kernel is not its caller's fault: both are oopses.
                 if task.tgid == self._kernel.init_task.tgid or isinstance(error, KernelBug):

@@ -95,6 +95,23 @@ class Exits:
             task.state = TASK_RUNNING
             task.preempt_count = 1
 
+    def exit_after_exception(self, task: Task, error: BaseException) -> Task:
+        """An exception came in the middle of `exit_task`; returns the task to run next.
+
+        If only the choice of that task was left to do, `lkl_run()` raises the exception. Otherwise the kernel panics,
+        because other tasks may wait for what was not done.
+        """
+        kernel = self._kernel
+        sched = kernel.sched
+        if task.state == TASK_DEAD:
+            kernel.loop.interrupted(error)
+        else:
+            kernel.panic(f"{type(error).__name__} in the exit of {task.comm}-{task.pid}: {error}", error)
+        if sched.current is not task:
+            return sched.current
+        sched.needs_repair, sched.fifo = True, None
+        return sched.task_dead(task)
+
     def _exit_thread(self, task: Task) -> Task | None:
         """The end of what may be a thread of several; the leader if it was the last, the task itself, or None."""
         signals = self._kernel.signals

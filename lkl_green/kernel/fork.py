@@ -251,9 +251,13 @@ class Fork:
             code = exit.args[0]
         except BaseException as error:
             code = kernel.faults.task_died(task, error)
-        if sched.current is not task:
-            code = self._wait_for_own_greenlet(task, code)
-        return kernel.exits.exit_task(task, code)
+            kernel.host_tasks.dropped(task)  # if the exception came before its function began
+        try:
+            if sched.current is not task:
+                code = self._wait_for_own_greenlet(task, code)
+            return kernel.exits.exit_task(task, code)
+        except BaseException as error:
+            return kernel.exits.exit_after_exception(task, error)
 
     def _wait_for_own_greenlet(self, task: Task, code: Any) -> Any:
         """Other code made the function of `task` end, while the task sleeps in a greenlet of its own; the exit code."""

@@ -62,12 +62,18 @@ class HostTask:
 class Post:
     """What a foreign OS thread leaves for the kernel: a call, or word of its end (`request` is None)."""
 
-    __slots__ = ("accepted", "context", "host_task", "request", "tid")
+    __slots__ = ("accepted", "context", "host_task", "is_accepted", "request", "tid")
 
     def __init__(self, host_task: HostTask, request: Request | None, tid: int) -> None:
         self.host_task = host_task
         self.request = request
         self.tid = tid
         self.context: Context = copy_context()
+        self.is_accepted = False
         self.accepted = allocate_lock()
         self.accepted.acquire()
+
+    def accept(self) -> None:
+        """The kernel has taken it in or refused it: let the thread that left it go on."""
+        self.is_accepted = True
+        self.accepted.release()

@@ -23,7 +23,16 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from lkl_green.arch.base import TIF_HOST_THREAD
-from lkl_green.errors import Deadlock, HostMisuse, TaskExit, TaskKilled, TaskUnwind, WrongThread
+from lkl_green.errors import (
+    Deadlock,
+    HostError,
+    HostMisuse,
+    HostThreadExit,
+    TaskExit,
+    TaskKilled,
+    TaskUnwind,
+    WrongThread,
+)
 from lkl_green.host.native import allocate_lock
 from lkl_green.kernel.current import running_here
 from lkl_green.kernel.fork import THREAD_FLAGS
@@ -103,12 +112,38 @@ class HostTasks:
         if not self._leave(post):
             return -errno.ESHUTDOWN
         if host_task.borrowed:
-            post.accepted.acquire()
-            if not request.done:
+            kept = self._wait_until_accepted(post)
+            while not request.done:
                 assert host_task.task is not None
-                kernel.arch.borrow(host_task.task, lambda: self._run_borrowed(host_task))
+                try:
+                    kernel.arch.borrow(host_task.task, lambda: self._run_borrowed(host_task))
+                except (HostError, HostThreadExit):
+                    raise
+                except BaseException as error:
+                    kept = error
+            if kept is not None:
+                raise kept
         request.answered.acquire()
         return request.outcome()
+
+    def _wait_until_accepted(self, post: Post) -> BaseException | None:
+        """Wait until the kernel has taken a post in; returns an exception to be raised after the call.
+
+        An exception that comes before that takes the post back, and is raised at once. Afterwards the kernel waits for
+        this thread, which has to make its call first.
+        """
+        kept: BaseException | None = None
+        while not post.is_accepted:
+            try:
+                post.accepted.acquire()
+            except BaseException as error:
+                kept = error
+                try:
+                    self.posts.remove(post)
+                except ValueError:
+                    continue
+                raise
+        return kept
 
     def _check_owner_is_free(self) -> None:
         """Raises WrongThread for a kernel thread whose own kernel keeps the owner's OS thread from ever answering."""
@@ -176,14 +211,28 @@ class HostTasks:
         try:
             if host_task.task is None:
                 self._new_host_task(host_task, post.tid, post.context)
-        except OSError as error:
-            request.answer(-(error.errno or errno.ENOMEM))
-        else:
             assert host_task.task is not None
             if host_task.borrowed:
                 host_task.task.tid = post.tid  # always refreshed, before the switch (rule 35)
             self._start(host_task, request)
-        post.accepted.release()
+        except OSError as error:
+            request.answer(-(error.errno or errno.ENOMEM))
+        except BaseException:
+            self._accept_after_exception(post, request)
+            raise
+        post.accept()
+
+    def _accept_after_exception(self, post: Post, request: Request) -> None:
+        """An exception came while a post was taken in: refuse it if it has no task yet, else start its task."""
+        task = post.host_task.task
+        if task is None:
+            request.answer(-errno.EINTR)
+        else:
+            post.host_task.request = request
+            task.tid = post.tid if post.host_task.borrowed else task.tid
+            task.waiting_for = None
+            self._kernel.sched.wake_up_state(task, TASK_OUTSIDE)
+        post.accept()
 
     def _start(self, host_task: HostTask, request: Request) -> None:
         host_task.request = request
@@ -276,27 +325,33 @@ class HostTasks:
         task = host_task.task
         request = host_task.request
         assert task is not None
-        assert request is not None
         outer, running_here.kernel = running_here.kernel, kernel  # the caller may be a kernel thread of another kernel
         try:
-            kernel.sched.schedule_tail()
-            self._run(host_task, request)
+            if request is not None:
+                kernel.sched.schedule_tail()
+                self._run(host_task, request)
         except TaskExit as exit:
-            self._died(host_task)
-            return kernel.exits.exit_task(task, exit.args[0])
+            return self._exit(host_task, task, exit.args[0])
         except BaseException as error:
-            self._died(host_task)
-            return kernel.exits.exit_task(task, kernel.faults.task_died(task, error))
+            return self._exit(host_task, task, kernel.faults.task_died(task, error))
         finally:
             running_here.kernel = outer
         if task.killed:  # and the call swallowed it
-            self._died(host_task)
-            return kernel.exits.exit_task(task, -errno.ESHUTDOWN)
+            return self._exit(host_task, task, -errno.ESHUTDOWN)
         task.waiting_for = OUTSIDE
         task.state = TASK_OUTSIDE
         return None
 
     # -- the end
+
+    def _exit(self, host_task: HostTask, task: Task, code: Any) -> Task:
+        """The current task ends on a borrowed thread; the task to run next."""
+        exits = self._kernel.exits
+        try:
+            self._died(host_task)
+            return exits.exit_task(task, code)
+        except BaseException as error:
+            return exits.exit_after_exception(task, error)
 
     def _died(self, host_task: HostTask) -> None:
         """The task is gone: its OS thread gets another one if it calls again, and an answer if it waits."""
@@ -321,7 +376,7 @@ class HostTasks:
                 return
             if post.request is not None:
                 post.request.answer(-errno.ESHUTDOWN)
-            post.accepted.release()
+            post.accept()
 
     def cleanup(self) -> None:
         """Answer whoever still waits, even for a task that did not end, and give the TLS key back."""

@@ -1,25 +1,31 @@
 """Ctrl-C while a kernel runs.
 
 Python raises KeyboardInterrupt wherever the main thread happens to be: in the middle of a kernel thread, or of
-`schedule()`. While `Kernel.run()` is in charge, the first Ctrl-C therefore makes the kernel give up the CPU and is
-raised out of `run()`. A kernel thread that does not give it up is named after a second. Another Ctrl-C is raised on the
-spot, in whatever the main thread does.
+`schedule()`. While a kernel runs on the main thread, the first Ctrl-C is therefore put off until the current task gives
+up the CPU, and `lkl_run()` raises it. A task that does not give up the CPU is reported after a second. A second Ctrl-C
+is raised at once, wherever the main thread is.
+
+An `lkl_run()` that finds Python's own handler installs this one in its place. It is removed when the kernel has halted.
+Between two calls of `lkl_run()` it does what Python's handler does. All kernels share it: it looks up which one runs.
+Dropped: installing it at the start of each `lkl_run()` and removing it at the end, which costs half as much as an idle
+`lkl_run()`.
 """
 
 from __future__ import annotations
 
 import signal
 import threading
-from contextlib import contextmanager
+from _signal import getsignal  # type: ignore[import-not-found]  # signal.getsignal() takes longer than lkl_run()
+from signal import SIGINT, default_int_handler
 from typing import TYPE_CHECKING
 
-from lkl_green.host.native import allocate_lock, get_ident, start_new_thread
+from lkl_green.host.native import allocate_lock, start_new_thread
 from lkl_green.host.stacks import os_thread_frame
+from lkl_green.kernel.current import running_here
 from lkl_green.kernel.printk import KERN_ERR
 from lkl_green.kernel.stacktext import told_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from types import FrameType
 
     from lkl_green.host.native import LockType
@@ -28,39 +34,41 @@ if TYPE_CHECKING:
 _PATIENCE_S = 1.0
 
 
-@contextmanager
-def sigint_leaves(kernel: Kernel) -> Iterator[None]:
-    """Turn the first SIGINT into a KeyboardInterrupt raised by `lkl_run()`; only where Python's own handler is set."""
-    in_main_thread = get_ident() == threading.main_thread().ident
-    if not in_main_thread or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield
-        return
-    loop = kernel.loop
-    over = allocate_lock()
-    over.acquire()
-
-    def handler(_signum: int, _frame: FrameType | None) -> None:
-        if loop.fatal is None and loop.running:
-            loop.interrupted(KeyboardInterrupt())
-            start_new_thread(_name_who_goes_on, (kernel, over))
-            return
+def sigint_leaves_lkl_run(signum: int, frame: FrameType | None) -> None:
+    """Handler of SIGINT: the first one makes a running `lkl_run()` raise KeyboardInterrupt; others raise it here."""
+    kernel = running_here.kernel
+    if kernel is None:
+        default_int_handler(signum, frame)
+    elif kernel.loop.fatal is None:
+        kernel.loop.interrupted(KeyboardInterrupt())
+        kernel.loop.left = left = allocate_lock()
+        left.acquire()
+        start_new_thread(_report_busy_task, (kernel, left))
+    else:
         error = KeyboardInterrupt()
-        if loop.running:
-            error.add_note(kernel.report())  # now, while the thread that does not give up the CPU has its stack
+        error.add_note(kernel.report())  # now, while the thread that does not give up the CPU has its stack
         raise error
 
-    signal.signal(signal.SIGINT, handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        over.release()
+
+def defer_sigint() -> None:
+    """Install the handler if Python's own is installed. Call it in the main thread."""
+    if getsignal(SIGINT) is default_int_handler:
+        signal.signal(SIGINT, sigint_leaves_lkl_run)
 
 
-def _name_who_goes_on(kernel: Kernel, over: LockType) -> None:
-    """In an OS thread of its own: say why nothing happens, and what to do."""
-    if over.acquire(timeout=_PATIENCE_S):
-        over.release()
+def restore_sigint() -> None:
+    """Install Python's handler again if ours is installed. Call it in the main thread."""
+    if getsignal(SIGINT) is sigint_leaves_lkl_run:
+        signal.signal(SIGINT, default_int_handler)
+
+
+def _report_busy_task(kernel: Kernel, left: LockType) -> None:
+    """Print which task keeps the CPU, where, and what helps, unless `lkl_run()` ends within a second.
+
+    Runs in an OS thread of its own.
+    """
+    if left.acquire(timeout=_PATIENCE_S):
+        left.release()
         return
     task = kernel.sched.current
     if kernel.loop.fatal is None or task is kernel.sched.swapper:

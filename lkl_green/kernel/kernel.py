@@ -154,6 +154,7 @@ class Kernel(NoCopy):
         sched.on_dead = self.arch.release_thread
         sched.on_abandoned = self.reboot.abandon
         sched.on_bad_pick = self.faults.bad_pick
+        sched.tasks = self.pids
 
     def _ret_from_fork_on_host_thread(self) -> Task:
         """A host thread that runs one task may be an OS thread, on which no kernel has run before."""
@@ -186,6 +187,8 @@ class Kernel(NoCopy):
 
         Raises:
             KernelPanic: from the exception of an oops; the kernel has stopped.
+            KeyboardInterrupt: Ctrl-C; the kernel has given up the CPU and can be run again. A second Ctrl-C before that
+                is raised where the main thread is. Only in the main thread, and only instead of Python's own handler.
             WrongThread, ReentrantRun, KernelHalted: see there.
         """
         return self.loop.run(until, max_switches, budget_ns)
@@ -206,18 +209,14 @@ class Kernel(NoCopy):
     def run(self) -> Any:
         """`lkl_run()` and `pause()` until the kernel has halted; init's return value.
 
-        An exception halts the kernel before it leaves. Ctrl-C is raised here, not inside a kernel thread, with
-        `report()` as a note.
+        An exception halts the kernel before it leaves. The KeyboardInterrupt of a Ctrl-C has `report()` as a note.
         """
-        from lkl_green.kernel.interrupt import sigint_leaves
-
         if not self.halted:  # before the `try`: who may not run it must not halt it either
             self.loop.check_caller("run()")
             self._check_not_embedded("run()")
         try:
-            with sigint_leaves(self):
-                while not self.halted:
-                    self.pause(self.lkl_run())
+            while not self.halted:
+                self.pause(self.lkl_run())
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt | TimeLimit) and not hasattr(error, "__notes__"):
                 error.add_note(self.report())  # before the halt takes the tasks away

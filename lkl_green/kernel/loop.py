@@ -23,16 +23,21 @@ checkpoints of tasks; `_next_poll` counts the scheduling points between these, w
 from __future__ import annotations
 
 import enum
+import threading
+from _signal import getsignal  # type: ignore[import-not-found]  # see kernel/interrupt.py
 from collections import deque
 from os import getpid
+from signal import SIGINT, default_int_handler
 from typing import TYPE_CHECKING, Any
 
 from lkl_green.errors import Deadlock, KernelHalted, ReentrantRun, WrongThread
 from lkl_green.host.native import get_ident
 from lkl_green.kernel.current import running_here
+from lkl_green.kernel.interrupt import defer_sigint, restore_sigint
 from lkl_green.kernel.sched import NEVER, POLL_POINTS
 
 if TYPE_CHECKING:
+    from lkl_green.host.native import LockType
     from lkl_green.kernel.kernel import Kernel
 
 
@@ -86,6 +91,7 @@ class RunLoop:
         "_deadline_ns",
         "_host",
         "_idle_status",
+        "_in_main_thread",
         "_irq",
         "_kernel",
         "_next_look",
@@ -99,6 +105,7 @@ class RunLoop:
         "_sched",
         "_timers",
         "fatal",
+        "left",
         "running",
         "was_idle",
     )
@@ -114,6 +121,7 @@ class RunLoop:
         self._posts: deque[object] = deque()
         self._clock_is_virtual = kernel.clock.is_virtual
         self._owner = get_ident()
+        self._in_main_thread = self._owner == threading.main_thread().ident
         # Where tasks are OS threads, which the child of a fork does not have; 0 where they are not.
         self._pid = getpid() if kernel.host.foreign_threads_run_kernel else 0
         self._next_poll = POLL_POINTS
@@ -126,6 +134,8 @@ class RunLoop:
         self.was_idle = False
         # An exception that is the application's, not a task's: KeyboardInterrupt, SystemExit.
         self.fatal: BaseException | None = None
+        # Held from a Ctrl-C until `lkl_run()` raises its KeyboardInterrupt; None if no Ctrl-C came.
+        self.left: LockType | None = None
 
     def attach(self, posts: deque[Any]) -> None:
         """Watch the box of posts, which exists only once the host has been initialised."""
@@ -147,6 +157,8 @@ class RunLoop:
             raise KernelHalted("lkl_run() after a kernel panic: the kernel has stopped for good")
         if self.running or get_ident() != self._owner:
             self.check_caller("lkl_run()")
+        if self._in_main_thread and getsignal(SIGINT) is default_int_handler:
+            defer_sigint()
         limit = NEVER if max_switches is None else max_switches
         early = _BUDGET
         if until is _SWITCH:
@@ -166,6 +178,8 @@ class RunLoop:
 
     def run_until_idle(self) -> RunStatus:
         """`run()` without limits, by a caller that `check_caller` has let through."""
+        if self._in_main_thread and getsignal(SIGINT) is default_int_handler:
+            defer_sigint()
         self._sched.limit = self._deadline_ns = NEVER
         return self._enter_and_run(_BUDGET)
 
@@ -174,16 +188,34 @@ class RunLoop:
         kernel = self._kernel
         if self._pid and self._pid != getpid():
             raise kernel.owner.forked("lkl_run()")
-        outer, running_here.kernel = running_here.kernel, kernel
-        self.running = True
-        kernel.arch.enter()
+        outer = running_here.kernel
         try:
-            return self._run(early)
-        finally:
+            running_here.kernel = kernel
+            self.running = True
+            kernel.arch.enter()
+            status = self._run(early)
             if not kernel.halted:
                 kernel.arch.leave()
             self.running = False
             running_here.kernel = outer
+        except BaseException as error:  # not `finally`: an exception may come in the lines above, too
+            self.running = False
+            running_here.kernel = outer
+            self._left_by(error)
+            raise
+        return status
+
+    def _left_by(self, error: BaseException) -> None:
+        """`lkl_run()` ends with an exception: no kernel code runs any more, and swapper is current."""
+        kernel, sched = self._kernel, self._sched
+        left, self.left = self.left, None
+        if left is not None:
+            left.release()
+        if sched.current is not sched.swapper:  # cannot be, because `schedule_idle()` restores it
+            lost, sched.current = sched.current, sched.swapper
+            kernel.panic(f"{type(error).__name__} in the scheduler: {lost.comm}-{lost.pid} cannot go on", error)
+        if not kernel.halted:
+            kernel.arch.leave_after_exception()
 
     def check_caller(self, what: str) -> None:
         """Only the owner's application context may. Raises WrongThread or ReentrantRun."""
@@ -361,6 +393,11 @@ class RunLoop:
         self.fatal = error
         self._sched.leave_soon()
 
+    def give_sigint_back(self) -> None:
+        """The kernel has halted: Ctrl-C is Python's again."""
+        if self._in_main_thread:
+            restore_sigint()
+
     # -- pause()
 
     def pause(self, status: RunStatus | None) -> None:
@@ -372,7 +409,7 @@ class RunLoop:
                 raise Deadlock(status.report)
             if status.reason is not _IDLE:
                 return
-        if kernel.halted or self._irq.raised or self._posts or not self._sched.is_idle():
+        if kernel.halted or self.fatal is not None or self._irq.raised or self._posts or not self._sched.is_idle():
             return
         if kernel.clock.is_virtual:
             self._pause_virtual()

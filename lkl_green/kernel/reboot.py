@@ -84,14 +84,23 @@ class Reboot:
 
     def _run_to_the_end(self) -> None:
         kernel = self._kernel
-        kernel.panicked, panicked = None, kernel.panicked  # `lkl_run()` would raise it, and not halt
-        kernel.stopping = True
+        loop = kernel.loop
+        # `lkl_run()` would raise these, and not halt.
+        panicked, fatal = kernel.panicked, loop.fatal
         try:
-            kernel.loop.run(RunUntil.IDLE, None, None)
+            kernel.panicked = loop.fatal = None
+            kernel.stopping = True
+            loop.run(RunUntil.IDLE, None, None)
         finally:
             kernel.panicked = panicked
             if kernel.embedding is not None:
                 kernel.embedding.touched()
+        if fatal is not None:
+            raise fatal
+        if not kernel.halted:  # cannot be: only an exception ends `run()` before
+            raise HaltTimeout(
+                "the kernel was told to halt, and lkl_run() came back before", [repr(t) for t in kernel.pids]
+            )
 
     def owner_ended(self) -> None:
         """The owner's OS thread ends, and this is its last act: halt if it can still be done, else mark as halted."""
@@ -195,22 +204,53 @@ class Reboot:
         """The tasks have gone, or will never run again."""
         kernel = self._kernel
         left = [f"{task!r}" for task in kernel.pids]
-        kernel.fs.shutdown()
-        kernel.arch.leave()
-        kernel.halted = True
-        kernel.watchdog.stop()
-        kernel.host_tasks.cleanup()
-        kernel.owner.cleanup()
-        kernel.arch.threads_cleanup()
-        kernel.host.host_cleanup()
-        kernel.bindings.let_go()
-        kernel.halted_event.set()
+        self._give_back()
         if left:
             raise HaltTimeout(
                 f"the kernel has halted, but {len(left)} of its tasks did not end: {', '.join(left)}; they swallow "
                 "TaskKilled (catch Exception, not BaseException) or run longer than the timeout",
                 left,
             )
+
+    def _give_back(self) -> None:
+        """Give the host everything back. After an exception in the middle, what is left is done before it is raised."""
+        kernel = self._kernel
+        steps = [
+            kernel.fs.shutdown,
+            self._leave,
+            self._mark_halted,
+            kernel.watchdog.stop,
+            kernel.host_tasks.cleanup,
+            kernel.owner.cleanup,
+            kernel.arch.threads_cleanup,
+            kernel.host.host_cleanup,
+            kernel.loop.give_sigint_back,
+            kernel.bindings.let_go,
+            kernel.halted_event.set,
+        ]
+        interruption: BaseException | None = None
+        while steps:
+            try:
+                while steps:  # inside the `try`, because signal handlers run where a loop jumps back
+                    steps[0]()
+                    del steps[0]
+            except BaseException as error:
+                if interruption is not None:
+                    del steps[0]  # an error of the step itself, or the step had been done
+                interruption = interruption or error
+        if interruption is not None:
+            raise interruption
+
+    def _leave(self) -> None:
+        arch = self._kernel.arch
+        try:
+            arch.leave()
+        except BaseException:
+            arch.leave_after_exception()
+            raise
+
+    def _mark_halted(self) -> None:
+        self._kernel.halted = True
 
     def abandon(self, task: Task) -> None:
         """Keep a task that must never run again alive: if it were collected, its frames would be run to unwind them."""

@@ -20,6 +20,8 @@
 6. *The policy decides, the scheduler takes short cuts it was shown.* While all that is runnable stands in one FIFO
    queue, the policy lets the scheduler see it as `fifo`, and `schedule()` turns it without a call, as Linux's
    pick_next_task() asks the fair class directly when nobody else has a task. Otherwise `fifo` is None.
+7. *An exception can come between any two calls.* `kernel/async_exceptions.py` says what happens then. The handlers here
+   cost nothing unless one comes.
 
 A scheduling point is announced to `listener` as (kind, object) *before* the operation is done, if there is a listener.
 The kinds stand in `lkl_green.kernel.points`. Exploring schedules needs this and nothing else of the primitives.
@@ -41,9 +43,11 @@ from lkl_green.errors import (
     WrongThread,
 )
 from lkl_green.host.native import get_ident
+from lkl_green.kernel.async_exceptions import ORDERLY, repair
 from lkl_green.kernel.binding import of_another_kernel
 from lkl_green.kernel.task import (
     HARDIRQ_MASK,
+    KILLED_SLEEPS,
     MAX_RT_PRIO,
     PREEMPT_MASK,
     PREEMPT_OFFSET,
@@ -59,7 +63,7 @@ from lkl_green.kernel.task import (
 
 if TYPE_CHECKING:
     from collections import deque
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from lkl_green.arch.base import Arch
     from lkl_green.kernel.points import Kind
@@ -71,9 +75,6 @@ NEVER = 1 << 62
 # How many scheduling points may pass before the clock is looked at: what a timer may be late by under load, against
 # the price of reading the clock (a third of a context switch).
 POLL_POINTS = 256
-
-# A killed task that sleeps this often in spite of it is given up.
-KILLED_SLEEPS = 16
 
 
 class Scheduler:
@@ -90,6 +91,8 @@ class Scheduler:
         picked: the task that was to run next when the application got the CPU back; it is on no queue.
         leave: the kernel stops, or has an exception for the application: leave `lkl_run()` at the next point.
         killing: how many tasks are being taken down while the kernel goes on.
+        needs_repair: an exception came in the middle of a switch or a wake-up, and `repair()` has not run since.
+        tasks: all tasks of the kernel.
         post_switch: the next task has to look at who ran before it.
         trace: who is told of switches and wake-ups; None while nobody listens.
         listener: who is told of scheduling points; None while nobody listens.
@@ -111,6 +114,7 @@ class Scheduler:
         "limit",
         "listener",
         "misses",
+        "needs_repair",
         "notifiers",
         "on_abandoned",
         "on_bad_pick",
@@ -123,6 +127,7 @@ class Scheduler:
         "releases_threads",
         "ret_from_fork",
         "swapper",
+        "tasks",
         "trace",
     )
 
@@ -142,6 +147,8 @@ class Scheduler:
         self.leave = False
         self.halting = False
         self.killing = 0
+        self.needs_repair = False
+        self.tasks: Iterable[Task] = ()
         self.notifiers: dict[Task, Callable[[], None]] = {}
         self.post_switch = False
         self.trace: Tracepoints | None = None
@@ -165,11 +172,11 @@ class Scheduler:
     def is_idle(self) -> bool:
         """Whether no task is runnable besides the current one."""
         fifo = self.fifo
-        return self.picked is None and not (fifo if fifo is not None else self.policy.nr_running)
+        return self.picked is None and not (fifo if fifo is not None else self.needs_repair or self.policy.nr_running)
 
     # -- giving up the CPU
 
-    def schedule(self) -> None:
+    def schedule(self) -> None:  # noqa: C901 - see point 1 above
         """Give up the CPU; returns when the task runs again (Linux: schedule(), rules 115 to 117).
 
         A task whose state is not TASK_RUNNING sleeps until it is woken. Raises SchedulingWhileAtomic where sleeping is
@@ -181,38 +188,48 @@ class Scheduler:
             raise self._scheduling_while_atomic(prev)
         if getcurrent() is not prev.stack:  # see arch/stacks.py
             self._stack_changed(prev)
-        self.points = points = self.points + 1
-        fifo = self.fifo
-        if points >= self.checkpoint or fifo is None:
-            next = self._pick_next_slow(prev)
-            if next is prev:
-                return
-        elif prev.state:
-            if prev.signals and self._signal_pending_state(prev):
-                return
-            next = fifo.popleft() if fifo else self.swapper
-        elif fifo:
-            fifo.append(prev)
-            next = fifo.popleft()
-        else:
-            self.misses += 1
-            return
-        if self.trace is not None:
-            self.trace.sched_switch(prev, next)
-        self.last = prev
-        self.current = next
-        switch_to = next.switch_to  # CPython is quick at loading from a slot, and slow at calling through one
         try:
-            switch_to()
-        except BaseException as error:
-            self.turn_back(prev, error)
-        if self.current is not prev:  # other code has resumed it
-            self.turn_back(prev, None)
-        if self.post_switch:
-            self.finish_task_switch()
+            self.points = points = self.points + 1
+            fifo = self.fifo
+            if points >= self.checkpoint or fifo is None:
+                next = self._pick_next_slow(prev)
+                if next is prev:
+                    return
+            elif prev.state:
+                if prev.signals and self._signal_pending_state(prev):
+                    return
+                next = fifo.popleft() if fifo else self.swapper
+            elif fifo:
+                fifo.append(prev)
+                next = fifo.popleft()
+            else:
+                self.misses += 1
+                return
+            if self.trace is not None:
+                self.trace.sched_switch(prev, next)
+            self.last = prev
+            self.current = next
+            switch_to = next.switch_to  # CPython is quick at loading from a slot, and slow at calling through one
+            try:
+                switch_to()
+            except BaseException as error:
+                self.turn_back(prev, error)
+            if self.current is not prev:  # other code has resumed it
+                self.turn_back(prev, None)
+            if self.post_switch:
+                self.finish_task_switch()
+        except ORDERLY:
+            raise
+        except BaseException:
+            self.current = prev
+            prev.state = TASK_RUNNING
+            self.needs_repair, self.fifo = True, None
+            raise
 
     def _pick_next_slow(self, prev: Task) -> Task:
         """Pick at a checkpoint, or where the policy has to be asked; `prev` itself if it is to go on."""
+        if self.needs_repair:
+            repair(self)
         if self.points >= self.checkpoint and not self.at_checkpoint() and self.fifo is not None:
             next = self._pick_next_fifo(prev, self.fifo)
         else:
@@ -301,9 +318,9 @@ class Scheduler:
         aside, where a wake-up finds and clears it.
         """
         prev = self.current
-        prev.saved_state = prev.state | TASK_PREEMPTED
-        prev.state = TASK_RUNNING
         try:
+            prev.saved_state = prev.state | TASK_PREEMPTED
+            prev.state = TASK_RUNNING
             self.schedule()
         finally:
             prev.need_resched = False
@@ -315,26 +332,35 @@ class Scheduler:
 
         It may go on where `prev` is taken down: TaskKilled is raised with the state that this would restore.
         """
-        if self.points + 1 >= self.checkpoint:
+        if self.points + 1 >= self.checkpoint or self.needs_repair:
             return False
         prev = self.current
         if getcurrent() is not prev.stack:
             self._stack_changed(prev)
-        self.points += 1
-        prev.saved_state = prev.state | TASK_PREEMPTED
-        prev.state = TASK_RUNNING
-        if self.trace is not None:
-            self.trace.sched_switch(prev, next)
-        self.last = prev
-        self.current = next
         try:
-            next.switch_to()
-        except BaseException as error:
-            self.turn_back(prev, error)
-        if self.current is not prev:  # other code has resumed it
-            self.turn_back(prev, None)
-        if self.post_switch:
-            self.finish_task_switch()
+            self.points += 1
+            prev.saved_state = prev.state | TASK_PREEMPTED
+            prev.state = TASK_RUNNING
+            if self.trace is not None:
+                self.trace.sched_switch(prev, next)
+            self.last = prev
+            self.current = next
+            try:
+                next.switch_to()
+            except BaseException as error:
+                self.turn_back(prev, error)
+            if self.current is not prev:  # other code has resumed it
+                self.turn_back(prev, None)
+            if self.post_switch:
+                self.finish_task_switch()
+        except ORDERLY:
+            raise
+        except BaseException:
+            self.current = prev
+            prev.state = prev.saved_state & ~TASK_PREEMPTED
+            prev.saved_state = TASK_RUNNING
+            self.needs_repair, self.fifo = True, None
+            raise
         prev.need_resched = False
         prev.state = prev.saved_state & ~TASK_PREEMPTED
         prev.saved_state = TASK_RUNNING
@@ -364,17 +390,23 @@ class Scheduler:
         The state is put aside as in `preempt_schedule()`, in case the application wakes the task.
         """
         self.misses -= 1
-        prev.saved_state = prev.state | TASK_PREEMPTED
-        prev.state = TASK_RUNNING
-        swapper = self._give_to_application(prev)
-        if self.trace is not None:
-            self.trace.sched_switch(prev, swapper)
-        self.last = prev
-        self.current = swapper
         try:
+            prev.saved_state = prev.state | TASK_PREEMPTED
+            prev.state = TASK_RUNNING
+            swapper = self._give_to_application(prev)
+            if self.trace is not None:
+                self.trace.sched_switch(prev, swapper)
+            self.last = prev
+            self.current = swapper
             swapper.switch_to()
             if self.post_switch:
                 self.finish_task_switch()
+        except ORDERLY:
+            raise
+        except BaseException:
+            self.current = prev
+            self.needs_repair, self.fifo = True, None
+            raise
         finally:
             prev.state = prev.saved_state & ~TASK_PREEMPTED
             prev.saved_state = TASK_RUNNING
@@ -401,13 +433,17 @@ class Scheduler:
             return self._wake_preempted(task, states)
         if self.trace is not None:
             self.trace.sched_waking(task)
-        task.state = TASK_RUNNING
-        if task is not self.current:
-            fifo = self.fifo
-            if fifo is not None and task.prio >= MAX_RT_PRIO:
-                fifo.append(task)
-            else:
-                self._enqueue(task)
+        try:
+            task.state = TASK_RUNNING
+            if task is not self.current:
+                fifo = self.fifo
+                if fifo is not None and task.prio >= MAX_RT_PRIO:
+                    fifo.append(task)
+                else:
+                    self._enqueue(task)
+        except BaseException:
+            self.needs_repair, self.fifo = True, None
+            raise
         return True
 
     wake_up_state = try_to_wake_up  # Linux's name for it where the states matter
@@ -432,25 +468,33 @@ class Scheduler:
         """Make a newborn runnable for the first time."""
         if self.trace is not None:
             self.trace.sched_wakeup_new(task)
-        task.state = TASK_RUNNING
-        fifo = self.fifo
-        if fifo is not None and task.prio >= MAX_RT_PRIO:
-            fifo.append(task)
-        else:
-            self._enqueue(task)
+        try:
+            task.state = TASK_RUNNING
+            fifo = self.fifo
+            if fifo is not None and task.prio >= MAX_RT_PRIO:
+                fifo.append(task)
+            else:
+                self._enqueue(task)
+        except BaseException:
+            self.needs_repair, self.fifo = True, None
+            raise
 
     def sched_setscheduler(self, task: Task, policy: int, prio: int) -> None:
         """Change policy and priority; a runnable task moves to its new queue."""
-        queued = task.state == TASK_RUNNING and task is not self.current and self.policy.dequeue_task(task)
-        task.policy, task.prio = policy, prio
-        if queued:
-            self._enqueue(task)
-        elif task is self.picked:
-            self.swapper.need_resched = True  # another one may be more important now
-        elif task is self.current:
-            self.fifo = None  # the policy knows best when to show it again
-            task.need_resched = True
-            self.preempt_check()
+        try:
+            queued = task.state == TASK_RUNNING and task is not self.current and self.policy.dequeue_task(task)
+            task.policy, task.prio = policy, prio
+            if queued:
+                self._enqueue(task)
+            elif task is self.picked:
+                self.swapper.need_resched = True  # another one may be more important now
+            elif task is self.current:
+                self.fifo = None  # the policy knows best when to show it again
+                task.need_resched = True
+                self.preempt_check()
+        except BaseException:
+            self.needs_repair, self.fifo = True, None
+            raise
 
     def forget(self, task: Task) -> None:
         """A runnable task that has never run is dropped: do not run it."""
@@ -492,10 +536,14 @@ class Scheduler:
 
     def finish_task_switch(self) -> None:
         """Clean up after the task that ran before; runs in the one that runs now (rules 44, 113)."""
-        self.post_switch = self.halting or self.killing > 0 or bool(self.notifiers)
-        last = self.last
-        if last.state == TASK_DEAD and last.killed <= KILLED_SLEEPS:  # the frames of one that was given up stay
-            self.on_dead(last)
+        try:
+            self.post_switch = self.halting or self.killing > 0 or bool(self.notifiers)
+            last = self.last
+            if last.state == TASK_DEAD and last.killed <= KILLED_SLEEPS:  # the frames of one that was given up stay
+                self.on_dead(last)
+        except BaseException:
+            self.needs_repair, self.fifo = True, None
+            raise
         current = self.current
         if current.killed and current.state == TASK_RUNNING and current is not self.swapper:
             self._raise_killed(current)
@@ -504,9 +552,15 @@ class Scheduler:
 
     def schedule_tail(self) -> None:
         """The first thing a newborn does (rules 77, 83, 112)."""
-        self.current.preempt_count = 0  # FORK_PREEMPT_COUNT in a newborn, 0 in a host task that comes back
-        if self.post_switch:
-            self.finish_task_switch()
+        try:
+            self.current.preempt_count = 0  # FORK_PREEMPT_COUNT in a newborn, 0 in a host task that comes back
+            if self.post_switch:
+                self.finish_task_switch()
+        except ORDERLY:
+            raise
+        except BaseException:
+            self.needs_repair, self.fifo = True, None
+            raise
 
     def task_dead(self, prev: Task) -> Task:
         """The current task's last act: pick who runs next, for the architecture to go there (rule 117)."""
@@ -526,6 +580,8 @@ class Scheduler:
         return next
 
     def _pick_next_of_dead(self) -> Task:
+        if self.needs_repair:
+            repair(self)
         if self.points >= self.checkpoint:
             self.at_checkpoint()
         next = None if self.leave else self.policy.pick_next_task()
@@ -542,29 +598,36 @@ class Scheduler:
 
     def schedule_idle(self) -> bool:
         """Run tasks until the idle task is switched to; False if none is runnable (Linux: schedule_idle())."""
-        fifo = self.fifo
         swapper = self.swapper
-        picked = self.picked
-        if picked is not None:
-            next = self._continue_with(picked)
-        elif fifo is None:
-            next = self.policy.pick_next_task()
-            if next is not None and next.state:
-                self.on_bad_pick(next)
-                return True
-        else:
-            next = fifo.popleft() if fifo else None
-        if next is None:
-            return False
-        swapper.need_resched = False
-        self.idle_switches += 1
-        if self.trace is not None:
-            self.trace.sched_switch(swapper, next)
-        self.last = swapper
-        self.current = next
-        self.arch.switch_from_idle(next)
-        if self.post_switch:
-            self.finish_task_switch()
+        try:
+            fifo = self.fifo
+            picked = self.picked
+            if picked is not None:
+                next = self._continue_with(picked)
+            elif fifo is None:
+                if self.needs_repair:
+                    repair(self)
+                next = self.policy.pick_next_task()
+                if next is not None and next.state:
+                    self.on_bad_pick(next)
+                    return True
+            else:
+                next = fifo.popleft() if fifo else None
+            if next is None:
+                return False
+            swapper.need_resched = False
+            self.idle_switches += 1
+            if self.trace is not None:
+                self.trace.sched_switch(swapper, next)
+            self.last = swapper
+            self.current = next
+            self.arch.switch_from_idle(next)
+            if self.post_switch:
+                self.finish_task_switch()
+        except BaseException:
+            self.current = swapper
+            self.needs_repair, self.fifo = True, None
+            raise
         return True
 
     def _continue_with(self, picked: Task) -> Task | None:

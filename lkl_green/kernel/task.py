@@ -62,6 +62,9 @@ SCHED_NORMAL = 0
 SCHED_FIFO = 1
 SCHED_RR = 2
 
+# A killed task that sleeps this often in spite of it is given up.
+KILLED_SLEEPS = 16
+
 TASK_COMM_LEN = 16  # with C's final NUL, so that 15 characters are left (rule 96)
 PID_MAX_LIMIT = 4 * 1024 * 1024
 

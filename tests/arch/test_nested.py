@@ -372,6 +372,33 @@ def test_halting_unwinds_a_thread_from_its_inner_greenlet_on(boot, log):
     assert log == ["inner is killed", "inner unwound", "thread unwound"]
 
 
+def test_the_thread_that_unwinds_an_inner_greenlet_of_another_one_stays_the_current_task():
+    """Only with `switch="direct"`: elsewhere the greenlet, or its OS thread, is not the killer's to unwind."""
+    helpers = []
+
+    def sleeper():
+        helpers.append(greenlet(functools.partial(msleep, 5)))
+        helpers[0].switch()
+
+    def killer():
+        me = current()
+        helpers[0].parent = getcurrent()
+        helpers[0].throw()
+        assert current() is me
+        msleep(1)
+        return "done"
+
+    def init():
+        kthread_run(sleeper)
+        schedule()
+        task = kthread_run(killer)
+        schedule()
+        return kthread_stop(task)
+
+    kernel = lkl_start_kernel(init, clock="virtual", loglevel=0, switch="direct", on_oops="kill")
+    assert kernel.run() == "done"
+
+
 def test_a_thread_that_swallows_its_end_in_an_inner_greenlet_is_given_up(configuration):
     def inner():
         while True:

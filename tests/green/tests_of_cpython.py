@@ -61,7 +61,7 @@ def is_one_here(module: str) -> bool:
 # Tests that are not run: a pattern of their names, and why. The first that fits counts.
 RULES = (
     (r"ProcessPool|InitializerResources|Fork(Server)?Test|TestForkInThread", "processes"),
-    (r"InterruptMain|SIG[A-Z]|[Ss]ignal|test_interrupt|sigint", "signals"),
+    (r"InterruptMain|SIG[A-Z]|[Ss]ignal|test_interrupt|sigint|without_uncancel", "signals"),
     (r"Subinterp|Interpreter", "subinterpreters"),
     (r"CSimpleQueueTest", "a second copy of the C module `_queue`, loaded by the test, waits in C"),
     (r"SetAsyncExc", "an exception is set in an OS thread by its ident"),
@@ -179,7 +179,7 @@ def run_test(test: unittest.TestCase) -> tuple[unittest.TestResult, str]:
                 kernel.pause(kernel.lkl_run(budget_ns=10**9))
                 if time.monotonic() > deadline:
                     raise TimeoutError(f"{test.id()} did not end; it is at\n{kernel.dump_stacks()}")
-        except Exception as error:
+        except (Exception, KeyboardInterrupt) as error:  # that of Ctrl-C comes out of lkl_run()
             return result, f"{type(error).__name__}: {error}"
         finally:
             kernel.lkl_sys_halt()

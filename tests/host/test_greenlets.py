@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import itertools
 import signal
 import subprocess
 import sys
@@ -508,6 +510,43 @@ def test_ctrl_c_at_the_very_entry_of_a_thread_does_not_lose_the_thread(host, log
         host._new[0].greenlet.throw(KeyboardInterrupt())
     finish(host, tid)
     assert log == ["runs"]
+
+
+def test_an_exception_anywhere_in_the_launcher_loses_no_thread(log):
+    """Also where its loop jumps back, which is outside a `try` that begins in the loop."""
+    reached = itertools.count(1)
+    for nth in reached:
+        if not launch_with_an_exception(nth, log):
+            break
+        assert log.pop() == log.pop() == "ran"
+    assert nth > 10
+
+
+def launch_with_an_exception(nth: int, log: list[str]) -> bool:
+    """Run two threads, with an exception at the nth line that the launcher runs; whether there is such a line."""
+    host, lines, raised = GreenletHost(), itertools.count(1), []
+
+    def trace_call(frame, event, arg):
+        return trace_line if frame.f_code is GreenletHost._launch.__code__ else None
+
+    def trace_line(frame, event, arg):
+        if event == "line" and created and next(lines) == nth:
+            raised.append(frame.f_lineno)
+            raise KeyboardInterrupt
+        return trace_line
+
+    created: list[int] = []
+    sys.settrace(trace_call)
+    try:
+        host.host_init()
+        created += [host.thread_create(log.append, "ran") for _ in range(2)]
+        for tid in created:
+            with contextlib.suppress(KeyboardInterrupt):  # it is raised after the wait
+                host.thread_join(tid)
+    finally:
+        sys.settrace(None)
+    host.host_cleanup()
+    return bool(raised)
 
 
 def test_a_storm_of_signals_loses_no_semaphore_and_no_thread(host, log):

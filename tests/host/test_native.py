@@ -44,7 +44,7 @@ def test_an_event_wakes_all_that_wait_for_it(log: list[Any]) -> None:
 def test_a_wait_that_is_not_woken_ends_at_its_timeout_and_leaves_nothing_behind() -> None:
     event, condition = native.Event(), native.Condition()
     assert not event.wait(0.001)
-    with condition:
+    with condition.lock:
         assert not condition.wait(0.001)
         condition.notify_all()  # finds no waiter
     assert not event.is_set()
