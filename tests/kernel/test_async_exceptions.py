@@ -45,6 +45,7 @@ ERRORS = [KeyboardInterrupt, RecursionError, MemoryError]
 PARTS = {"kernel": ("kernel/sched.py", "kernel/loop.py"), "arch": ("arch/",), "host": ("host/",)}
 EVERYTHING = bool(os.environ.get("LKL_GREEN_ASYNC_EXCEPTIONS"))
 PATIENCE_S = 5
+BUDGET_NS = 5_000_000
 
 
 class Story:
@@ -99,7 +100,7 @@ class Story:
         request_irq(irq, lambda irq: (self.irqs.append(irq), queue.wake_up()), "story")
         self.irq = irq
         while len(self.irqs) < 2:
-            queue.wait_event_timeout(lambda: len(self.irqs) >= 2, 300_000)
+            queue.wait_event_timeout(lambda: len(self.irqs) >= 2, 500_000)
 
     # -- outside
 
@@ -112,13 +113,14 @@ class Story:
         foreign = threading.Thread(target=self.call_from_outside, args=(kernel,), daemon=True)
         end_s = time.monotonic() + PATIENCE_S
         while not (self.is_over or self.failed) and time.monotonic() < end_s:
-            kernel.pause(kernel.lkl_run())
+            # With a budget: where tracing takes longer than the shortest time-out, the kernel is never idle.
+            kernel.pause(kernel.lkl_run(budget_ns=BUDGET_NS))
             if self.irq and foreign.ident is None:
                 kernel.lkl_trigger_irq(self.irq)
                 foreign.start()
                 self.foreign = foreign
                 while foreign.is_alive() and time.monotonic() < end_s:
-                    kernel.lkl_run()
+                    kernel.lkl_run(budget_ns=BUDGET_NS)
                     time.sleep(0)
         if self.failed:
             raise self.failed[0]
