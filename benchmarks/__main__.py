@@ -15,7 +15,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from benchmarks.columns import column_named, installed_peers
-from benchmarks.configurations import CONFIGURATIONS
+from benchmarks.configurations import CONFIGURATIONS, configuration_name
 from benchmarks.environment import environment, unusual
 from benchmarks.isolated import measure_isolated
 from benchmarks.report import Report
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 HOW = """\
 Figures are ratios to one bare greenlet.switch() of the same moment: the median of {rounds} rounds, in brackets the
-least. n is what `direct` does; hosted does a fifth, threads a fiftieth, peers a quarter. Rows with a unit are measured
+least. n is what `direct` does; hosted does a fifth, pthreads a fiftieth, peers a quarter. Rows with a unit are measured
 once, in a process of their own. Ratios can be compared between machines, with care; absolute times cannot, and are not
 shown."""
 
@@ -43,7 +43,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="a tenth of everything: below a minute, less exact")
     parser.add_argument("--rows", metavar="PATTERN", default="*", help="only rows whose key matches; a part will do")
     parser.add_argument(
-        "--configurations", nargs="+", metavar="NAME", default=list(CONFIGURATIONS), choices=list(CONFIGURATIONS),
+        "--configurations", nargs="+", metavar="NAME", type=configuration_name,
+        default=list(CONFIGURATIONS), choices=list(CONFIGURATIONS),
         help=f"only these of {', '.join(CONFIGURATIONS)}",
     )  # fmt: skip
     parser.add_argument("--peers", action=argparse.BooleanOptionalAction, default=True, help="other libraries, too")

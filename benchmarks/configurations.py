@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 from dataclasses import dataclass
 from time import perf_counter_ns, thread_time_ns
@@ -54,7 +55,16 @@ CONFIGURATIONS = {
     for configuration in (
         Configuration("direct", GreenletHost, "direct", share=1, has_os_threads=False, now_ns=thread_time_ns),
         Configuration("hosted", GreenletHost, "semaphore", share=5, has_os_threads=False, now_ns=thread_time_ns),
-        Configuration("threads", ThreadHost, "semaphore", share=50, has_os_threads=True, now_ns=perf_counter_ns),
-        Configuration("threads/1cpu", _pinned_host, "semaphore", share=50, has_os_threads=True, now_ns=perf_counter_ns),
+        Configuration("pthreads", ThreadHost, "semaphore", share=50, has_os_threads=True, now_ns=perf_counter_ns),
+        Configuration(
+            "pthreads/1cpu", _pinned_host, "semaphore", share=50, has_os_threads=True, now_ns=perf_counter_ns
+        ),
     )
 }
+
+
+def configuration_name(name: str) -> str:
+    """A configuration's name on the command line. Raises ArgumentTypeError for its former name."""
+    if name.partition("/")[0] == "threads":
+        raise argparse.ArgumentTypeError(f"{name!r}: kernel threads that are OS threads are called 'p{name}' now")
+    return name

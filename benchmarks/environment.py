@@ -33,5 +33,5 @@ def unusual() -> list[str]:
     if sys.gettrace() is not None or sys.getprofile() is not None:
         notes.append("a debugger, profiler or coverage tool is active: switches are slower")
     if usable_cores() == 1:
-        notes.append("only one CPU: 'threads' and 'threads/1cpu' are the same")
+        notes.append("only one CPU: 'pthreads' and 'pthreads/1cpu' are the same")
     return notes

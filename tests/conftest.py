@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "direct": {"host": "greenlet", "switch": "direct"},
     "hosted": {"host": "greenlet", "switch": "semaphore"},
-    "threads": {"host": "thread", "switch": "semaphore"},
+    "pthreads": {"host": "thread", "switch": "semaphore"},
 }
 
 

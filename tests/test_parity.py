@@ -161,9 +161,9 @@ def test_a_program_that_looks_behind_the_kernels_back_is_found() -> None:
     outcome = parity(init, **QUIET)
     assert not outcome.equal
     assert outcome.difference is not None
-    assert (outcome.difference.left, outcome.difference.right) == ("direct", "threads")
+    assert (outcome.difference.left, outcome.difference.right) == ("direct", "pthreads")
     text = str(outcome)
-    assert text.startswith("direct and threads differ from event ")
+    assert text.startswith("direct and pthreads differ from event ")
     removed = [line for line in text.splitlines() if line.startswith("- ")]
     added = [line for line in text.splitlines() if line.startswith("+ ")]
     assert "timer_start: timer=init function=process_timeout expires=6000" in removed[0]

@@ -26,12 +26,8 @@ from lkl_green.linux import (
     wake_up_process,
     yield_,
 )
+from tests.conftest import CONFIGURATIONS
 
-CONFIGURATIONS = {
-    "direct": {"host": "greenlet", "switch": "direct"},
-    "hosted": {"host": "greenlet", "switch": "semaphore"},
-    "threads": {"host": "thread", "switch": "semaphore"},
-}
 PAIRS = list(itertools.product(CONFIGURATIONS, repeat=2))
 
 
@@ -202,7 +198,7 @@ def test_two_kernels_that_talk_through_the_application(start):
 
     box, seen = [], []
     one = start("direct", producer, box)
-    two = start("threads")
+    two = start("pthreads")
     gate = Completion(two)
     two.fork.kernel_thread(consumer, seen, name="consumer")
     while not one.halted:
@@ -216,7 +212,7 @@ def test_two_kernels_that_talk_through_the_application(start):
 # -- one inside the other
 
 
-@pytest.mark.parametrize(("outer", "inner"), [pair for pair in PAIRS if pair[0] != "threads"])
+@pytest.mark.parametrize(("outer", "inner"), [pair for pair in PAIRS if pair[0] != "pthreads"])
 def test_a_kernel_thread_may_drive_another_kernel_of_the_same_os_thread(start, outer, inner):
     alone = solo(start, inner)
     log = []
@@ -261,7 +257,7 @@ def test_a_kernel_thread_that_is_another_os_thread_cannot_drive_it_and_is_told_s
         return errors
 
     driven = start(inner)
-    errors = start("threads", init).run()
+    errors = start("pthreads", init).run()
     assert len(errors) == 4
     assert "it belongs to the thread that called lkl_start_kernel()" in errors[0]
     assert "one OS thread runs both" in errors[3]
@@ -386,7 +382,7 @@ def test_an_interrupt_raised_in_one_kernel_for_another(start):
     other = start("direct")
     irq = other.lkl_get_free_irq("test")
     other.irq.request_irq(irq, lambda irq: log.append(current_kernel() is other), "test")
-    start("threads", init).run()
+    start("pthreads", init).run()
     assert log == []
     other.lkl_run()
     assert log == [True]
@@ -456,7 +452,7 @@ def test_a_fork_in_each_gives_the_same_pids(start):
     def init():
         return [kernel_thread(lambda arg: Completion().wait_for_completion()) for _ in range(3)]
 
-    one, two = start("direct", init), start("threads", init)
+    one, two = start("direct", init), start("pthreads", init)
     statuses = {one: None, two: None}
     while not all(kernel.halted for kernel in statuses):
         for kernel in statuses:

@@ -7,6 +7,7 @@ import sys
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from benchmarks.configurations import configuration_name
 from benchmarks.echo.compare import Result, compare
 from benchmarks.echo.serve import KINDS
 from benchmarks.environment import environment
@@ -22,8 +23,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.echo", description="TCP echo over loopback.")
     parser.add_argument("--quick", action="store_true", help="three short rounds: less exact")
     parser.add_argument("--connections", nargs="+", type=int, default=[1, 100, 1000], metavar="N")
-    parser.add_argument("--servers", nargs="+", default=list(KINDS), choices=list(KINDS), metavar="NAME",
-                        help=f"only these of: {', '.join(KINDS)}")  # fmt: skip
+    parser.add_argument("--servers", nargs="+", type=configuration_name, metavar="NAME", default=list(KINDS),
+                        choices=list(KINDS), help=f"only these of: {', '.join(KINDS)}")  # fmt: skip
     return parser.parse_args(arguments)
 
 

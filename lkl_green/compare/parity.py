@@ -2,7 +2,7 @@
 
     direct     greenlets, switch_threads() is greenlet.switch()
     hosted     greenlets, LKL's protocol of semaphores over the host operations
-    threads    OS threads, the same protocol: the pthread model
+    pthreads   OS threads, the same protocol: the pthread model
 
 Under the virtual clock nothing is left that may differ: exactly one context is runnable at a time, every decision is
 the kernel's, and time and interrupts come in at named points. So equality is not a matter of luck, and one different
@@ -42,7 +42,7 @@ class Configuration(NamedTuple):
 CONFIGURATIONS = (
     Configuration("direct", "greenlet", "direct"),
     Configuration("hosted", "greenlet", "semaphore"),
-    Configuration("threads", "thread", "semaphore"),
+    Configuration("pthreads", "thread", "semaphore"),
 )
 
 

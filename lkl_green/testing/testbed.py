@@ -45,7 +45,7 @@ _COLLECT_ALL_EVERY = 4096
 _CONFIGURATIONS: dict[str, tuple[type[GreenletHost | ThreadHost], str]] = {
     "direct": (GreenletHost, "direct"),
     "hosted": (GreenletHost, "semaphore"),
-    "threads": (ThreadHost, "semaphore"),
+    "pthreads": (ThreadHost, "semaphore"),
 }
 
 
@@ -54,7 +54,7 @@ class Testbed:
 
     Args:
         settings: how each schedule is run. `threads` and `lockdep` are for the campaign.
-        configuration: "direct", "hosted" or "threads": how tasks are switched, which no schedule can tell. "direct"
+        configuration: "direct", "hosted" or "pthreads": how tasks are switched, which no schedule can tell. "direct"
             becomes "hosted" with `host_faults`, because it needs no host operation to make a task.
     """
 
@@ -63,6 +63,8 @@ class Testbed:
     def __init__(self, settings: ScheduleSettings, configuration: str = "direct") -> None:
         self.settings = settings
         self.max_steps = settings.max_steps
+        if configuration == "threads":
+            raise ValueError("configuration='threads': kernel threads that are OS threads are called 'pthreads' now")
         if configuration not in _CONFIGURATIONS:
             raise ValueError(f"configuration={configuration!r}: use {', '.join(map(repr, _CONFIGURATIONS))}")
         self.configuration = "hosted" if settings.host_faults and configuration == "direct" else configuration

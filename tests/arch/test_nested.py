@@ -830,4 +830,4 @@ def test_trees_of_greenlets_do_the_same_in_each_configuration(programs):
         with lkl_start_kernel(forest, programs, log, **arguments) as kernel:
             kernel.run()
         seen[name] = log, format_trace(kernel.sched.trace.records)
-    assert seen["direct"] == seen["hosted"] == seen["threads"]
+    assert seen["direct"] == seen["hosted"] == seen["pthreads"]

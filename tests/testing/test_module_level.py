@@ -127,7 +127,7 @@ def test_a_work_may_be_queued_in_the_kernel_that_is_booted_for_each_schedule():
     assert explore(uses_a_work, schedules=20).outcome is not Outcome.FAILED
 
 
-@pytest.mark.parametrize("configuration", ["direct", "hosted", "threads"])
+@pytest.mark.parametrize("configuration", ["direct", "hosted", "pthreads"])
 def test_a_kernel_that_was_rewound_has_let_go(configuration):
     """The testbed's kernel lives on, and another kernel may use what it used."""
     with Testbed(ScheduleSettings(), configuration) as testbed:

@@ -86,7 +86,7 @@ def test_a_trail_leads_the_same_way_in_each_configuration(test, explore_time):
     with (
         Testbed(ScheduleSettings(explore_time=explore_time)) as direct,
         Testbed(ScheduleSettings(explore_time=explore_time), "hosted") as hosted,
-        Testbed(ScheduleSettings(explore_time=explore_time), "threads") as threads,
+        Testbed(ScheduleSettings(explore_time=explore_time), "pthreads") as pthreads,
     ):
         policy = RandomWalk()
         verdicts = set()
@@ -94,7 +94,7 @@ def test_a_trail_leads_the_same_way_in_each_configuration(test, explore_time):
             policy.begin(7, number)
             trail = direct.run(test, policy).trail
             runs = []
-            for testbed in (direct, hosted, threads):
+            for testbed in (direct, hosted, pthreads):
                 recording = Recording(Trail(trail))
                 run = testbed.run(test, recording, recording.dissect)
                 runs.append((run.verdict, run.trail, run.steps, run.time_ns, recording.decisions, recording.steps))
@@ -105,5 +105,11 @@ def test_a_trail_leads_the_same_way_in_each_configuration(test, explore_time):
 
 
 def test_a_configuration_has_a_name():
-    with pytest.raises(ValueError, match="'direct', 'hosted', 'threads'"):
-        Testbed(ScheduleSettings(), "pthreads")
+    with pytest.raises(ValueError, match="'direct', 'hosted', 'pthreads'"):
+        Testbed(ScheduleSettings(), "greenlets")
+
+
+def test_the_former_name_of_a_configuration_is_an_error_that_says_the_new_one():
+    """`threads=True` says the opposite of it: threads of a program that are no OS threads."""
+    with pytest.raises(ValueError, match="called 'pthreads' now"):
+        Testbed(ScheduleSettings(), "threads")
