@@ -29,6 +29,7 @@ from lkl_green.kernel.loop import RunStatus as RunStatus
 from lkl_green.kernel.loop import RunUntil as RunUntil
 from lkl_green.kernel.policy import FixedPriority as FixedPriority
 from lkl_green.kernel.policy import Policy as Policy
+from lkl_green.kernel.policy import SchedulingPolicy as SchedulingPolicy
 from lkl_green.trace.ftrace import format_trace as format_trace
 
 __version__ = "0.1.0"

@@ -15,7 +15,7 @@ from lkl_green.host.threads import ThreadHost
 from lkl_green.kernel.callback import check_callback
 from lkl_green.kernel.kernel import Kernel
 from lkl_green.kernel.livelock import DEFAULT_LIMIT
-from lkl_green.kernel.policy import FixedPriority, Policy
+from lkl_green.kernel.policy import FixedPriority, SchedulingPolicy
 from lkl_green.kernel.printk import KERN_DEBUG
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def lkl_start_kernel(
     host: str | HostOps = "greenlet",
     switch: str | None = None,
     clock: str | Clock = "monotonic",
-    policy: Policy | None = None,
+    policy: SchedulingPolicy | None = None,
     on_oops: str = "panic",
     trace: bool = False,
     name: str = "lkl0",
@@ -111,7 +111,7 @@ def _check_switch(switch: str, ops: HostOps) -> None:
 def _check_options(
     init: Callable[..., Any] | None,
     clock: str | Clock,
-    policy: Policy | None,
+    policy: SchedulingPolicy | None,
     on_oops: str,
     watchdog_s: float | None,
 ) -> None:
@@ -119,8 +119,8 @@ def _check_options(
         raise ValueError(f"on_oops={on_oops!r}: use 'panic' or 'kill'")
     if not isinstance(clock, Clock) and clock not in ("monotonic", "virtual"):
         raise ValueError(f"clock={clock!r}: use 'monotonic', 'virtual' or a Clock object")
-    if policy is not None and not isinstance(policy, Policy):
-        raise ValueError(f"policy={policy!r}: use a Policy object, such as FixedPriority()")
+    if policy is not None and not isinstance(policy, SchedulingPolicy):
+        raise ValueError(f"policy={policy!r}: use a SchedulingPolicy, such as FixedPriority()")
     if init is not None:
         check_callback(init, "function for init")
     if watchdog_s is not None and watchdog_s <= 0:

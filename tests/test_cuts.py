@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from random_programs import ENDINGS, play_all, programs
 
 from lkl_green import LklError, RunUntil, lkl_start_kernel
-from lkl_green.compare.parity import CONFIGURATIONS, Configuration, Run
+from lkl_green.compare.parity import CONFIGURATIONS, Configuration, TracedRun
 from lkl_green.linux import (
     SCHED_FIFO,
     Timer,
@@ -100,7 +100,7 @@ def run_cut(
     except LklError as raised:
         error = raised
     records = without_the_application(kernel.trace_stop())
-    return Run(configuration.name, "", 0, error, result).ending, result, kernel.clock.peek_ns(), records
+    return TracedRun(configuration.name, "", 0, error, result).ending, result, kernel.clock.peek_ns(), records
 
 
 def assert_equal(whole: Any, cut: Any, how: object) -> None:

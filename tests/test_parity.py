@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from random_programs import ENDINGS, SECOND_NS, play_all, programs
 
 from lkl_green import Deadlock, KernelPanic
-from lkl_green.compare.parity import CONFIGURATIONS, Configuration, Run, first_difference, parity, run_traced
+from lkl_green.compare.parity import CONFIGURATIONS, Configuration, TracedRun, first_difference, parity, run_traced
 from lkl_green.linux import (
     Completion,
     Mutex,
@@ -183,8 +183,8 @@ def test_equal_traces_with_different_endings_are_not_equal() -> None:
 
 
 def test_the_end_of_the_shorter_trace_is_a_difference() -> None:
-    def traced(name: str, lines: list[str]) -> Run:
-        return Run(name, "# header\n" + "".join(f"{line}\n" for line in lines), 0, None, None)
+    def traced(name: str, lines: list[str]) -> TracedRun:
+        return TracedRun(name, "# header\n" + "".join(f"{line}\n" for line in lines), 0, None, None)
 
     difference = first_difference(traced("a", ["1", "2", "3", "4", "5"]), traced("b", ["1", "2", "3", "4"]))
     assert str(difference).splitlines() == [

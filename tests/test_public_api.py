@@ -54,7 +54,7 @@ def public_methods(kind: type) -> list[str]:
 
 @pytest.mark.parametrize(
     "kind",
-    [thing for module, name in exported() if inspect.isclass(thing := getattr(module, name))],
+    dict.fromkeys(thing for module, name in exported() if inspect.isclass(thing := getattr(module, name))),
     ids=lambda kind: kind.__name__,
 )
 def test_public_methods_have_docstrings(kind: type) -> None:

@@ -47,7 +47,7 @@ CONFIGURATIONS = (
 
 
 @dataclass(frozen=True)
-class Run:
+class TracedRun:
     """What one configuration did.
 
     Attributes:
@@ -76,6 +76,9 @@ class Run:
             return "power-off"
         cause = self.error.__cause__
         return type(self.error).__name__ + ("" if cause is None else f" from {type(cause).__name__}")
+
+
+Run = TracedRun  # the former name
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,7 @@ class Parity:
         difference: where the traces part; None if they are equal.
     """
 
-    runs: tuple[Run, ...]
+    runs: tuple[TracedRun, ...]
     difference: Difference | None
 
     @property
@@ -148,7 +151,7 @@ def parity(
     Raises:
         ProgramError: the file is no program.
     """
-    runs: list[Run] = []
+    runs: list[TracedRun] = []
     for configuration in configurations:
         with ExitStack() as stack:
             if runs:
@@ -164,7 +167,7 @@ def _opened(program: Callable[..., Any] | str | Path, args: tuple[Any, ...]) -> 
     return load_program(program, *args) if isinstance(program, str | Path) else nullcontext(program)
 
 
-def run_traced(configuration: Configuration, init: Callable[..., Any], *args: Any, **options: Any) -> Run:
+def run_traced(configuration: Configuration, init: Callable[..., Any], *args: Any, **options: Any) -> TracedRun:
     """Run `init(*args)` to its end, however it ends, in one configuration and virtual time."""
     options = {"clock": "virtual", **options, "trace": True}
     kernel = lkl_start_kernel(init, *args, host=configuration.host, switch=configuration.switch, **options)
@@ -175,10 +178,10 @@ def run_traced(configuration: Configuration, init: Callable[..., Any], *args: An
     except (LklError, SystemExit) as raised:
         error = raised
     trace = format_trace(kernel.trace_stop())
-    return Run(configuration.name, trace, kernel.statistics().switches, error, result)
+    return TracedRun(configuration.name, trace, kernel.statistics().switches, error, result)
 
 
-def first_difference(left: Run, right: Run) -> Difference | None:
+def first_difference(left: TracedRun, right: TracedRun) -> Difference | None:
     """Where two traces part; None if they are equal."""
     if left.trace == right.trace:
         return None

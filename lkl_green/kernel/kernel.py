@@ -29,7 +29,7 @@ from lkl_green.kernel.loop import RunLoop, RunStatus, RunUntil
 from lkl_green.kernel.nocopy import NoCopy
 from lkl_green.kernel.panic import Faults
 from lkl_green.kernel.printk import Printk
-from lkl_green.kernel.progress import Progress
+from lkl_green.kernel.progress import ProgressMeasure
 from lkl_green.kernel.readiness import Readiness
 from lkl_green.kernel.reboot import DEFAULT_TIMEOUT_S, Reboot
 from lkl_green.kernel.report import KernelStatistics, Reports
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from lkl_green.kernel.filelayer import FileLayer
     from lkl_green.kernel.hosttask import HostTasks
     from lkl_green.kernel.owner import Owner
-    from lkl_green.kernel.policy import Policy
+    from lkl_green.kernel.policy import SchedulingPolicy
     from lkl_green.kernel.tracepoint import TraceRecord
 
 VERSION = "6.1.0-lkl_green"
@@ -80,7 +80,7 @@ class Kernel(NoCopy):
         host: HostOps,
         switch: str,
         clock: Clock | None,
-        policy: Policy,
+        policy: SchedulingPolicy,
         *,
         on_oops: str,
         name: str,
@@ -131,7 +131,7 @@ class Kernel(NoCopy):
         self.workqueues = Workqueues(self)
         self.syscalls = Syscalls(self)
         self.sys = Sys(self.lkl_syscall)
-        self.progress = Progress(self)
+        self.progress = ProgressMeasure(self)
         self.hung_tasks = HungTasks(self, hung_task_timeout_ns)
         self.livelock = LivelockDetector(self, livelock_points)
         self.loop = RunLoop(self)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lkl_green.kernel.sched import Scheduler
 
 
-class Policy(ABC):
+class SchedulingPolicy(ABC):
     """A scheduling policy."""
 
     __slots__ = ()
@@ -51,7 +51,7 @@ class Policy(ABC):
         """A time slice of scheduling points has passed in `task`; set `need_resched` if another one should run."""
 
 
-class FixedPriority(Policy):
+class FixedPriority(SchedulingPolicy):
     """SCHED_FIFO and SCHED_RR by priority, above round-robin SCHED_NORMAL."""
 
     __slots__ = ("_bitmap", "_expired", "_normal", "_real_time", "_sched")
@@ -131,3 +131,7 @@ class FixedPriority(Policy):
         if queue:
             task.need_resched = True
             self._expired = task
+
+
+# The former name, which `lkl_green.Policy` is, too.
+Policy = SchedulingPolicy

@@ -34,7 +34,7 @@ POINTS_PER_EVENT = 10
 _SCHEDULE = Scheduler.schedule.__code__
 
 
-class Progress:
+class ProgressMeasure:
     """What one kernel has done so far.
 
     Attributes:

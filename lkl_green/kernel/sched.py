@@ -67,7 +67,7 @@ if TYPE_CHECKING:
 
     from lkl_green.arch.base import Arch
     from lkl_green.kernel.points import Kind
-    from lkl_green.kernel.policy import Policy
+    from lkl_green.kernel.policy import SchedulingPolicy
     from lkl_green.kernel.tracepoint import Tracepoints
 
 NEVER = 1 << 62
@@ -131,7 +131,7 @@ class Scheduler:
         "trace",
     )
 
-    def __init__(self, swapper: Task, policy: Policy, arch: Arch) -> None:
+    def __init__(self, swapper: Task, policy: SchedulingPolicy, arch: Arch) -> None:
         self.owner = get_ident()
         self.current = swapper
         self.last = swapper

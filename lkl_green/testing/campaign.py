@@ -123,7 +123,7 @@ class Campaign:
         self._strays: list[str] = []
         self._threads = ExitStack()
         if settings.threads:
-            from lkl_green.testing.threads.campaign import green_schedules
+            from lkl_green.testing.green_schedules import green_schedules
 
             self.test = self._threads.enter_context(green_schedules(test))
 

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from lkl_green.errors import ScheduleAborted
 from lkl_green.kernel.points import RESUME, YIELD
-from lkl_green.kernel.policy import Policy as KernelPolicy
+from lkl_green.kernel.policy import SchedulingPolicy
 from lkl_green.kernel.sched import NEVER
 from lkl_green.kernel.task import EXIT_DEAD, TASK_RUNNING
 from lkl_green.testing.actor import UNDRAWN, Actor
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from lkl_green.kernel.task import Task
 
 
-class Controller(KernelPolicy):
+class Controller(SchedulingPolicy):
     """Turns the scheduling points of one kernel into decisions of an exploration policy."""
 
     __slots__ = (

@@ -22,7 +22,7 @@ from lkl_green.errors import NotParallel
 from lkl_green.host import native
 from lkl_green.testing.campaign import CHUNK, Campaign, Chunk
 from lkl_green.testing.policies import make_policy
-from lkl_green.testing.workers import Workers
+from lkl_green.testing.process_pool import ProcessPool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -149,7 +149,7 @@ def run_chunks(plan: Plan, settings: Settings, meter: Meter) -> Generator[Chunk]
 
 def _pool(plan: Plan, jobs: int, executor: Executor | None) -> Pool:
     if executor is None:
-        return Workers(plan, jobs, fork=_may_fork(plan))
+        return ProcessPool(plan, jobs, fork=_may_fork(plan))
     _check_travels(plan)
     if jobs == 1:
         jobs = 2 * (getattr(executor, "_max_workers", None) or os.cpu_count() or 1)

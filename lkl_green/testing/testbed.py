@@ -19,11 +19,11 @@ from lkl_green.kernel.loop import RunReason, RunUntil
 from lkl_green.kernel.rewind import Rewind
 from lkl_green.kernel.task import TASK_NOLOAD, TASK_RUNNING
 from lkl_green.kernel.taskend import TaskEnd
+from lkl_green.testing.campaign_watchdog import CampaignWatchdog
 from lkl_green.testing.controller import Controller
 from lkl_green.testing.detect.ending import verdict_of
 from lkl_green.testing.detect.heldlocks import mutexes_left_held
 from lkl_green.testing.run import Run, Verdict
-from lkl_green.testing.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,7 +68,7 @@ class Testbed:
         if configuration not in _CONFIGURATIONS:
             raise ValueError(f"configuration={configuration!r}: use {', '.join(map(repr, _CONFIGURATIONS))}")
         self.configuration = "hosted" if settings.host_faults and configuration == "direct" else configuration
-        self._watch: Watch | None = None
+        self._watchdog: CampaignWatchdog | None = None
         self._kernel: Kernel | None = None
         self._controller: Controller
         self._rewind: Rewind
@@ -90,9 +90,9 @@ class Testbed:
         if self._runs:
             self._runs = 0
             collector.let_go()
-        if self._watch is not None:
-            self._watch.stop()
-            self._watch = None
+        if self._watchdog is not None:
+            self._watchdog.stop()
+            self._watchdog = None
         if self._kernel is not None:
             self._discard(self._kernel)
 
@@ -215,8 +215,8 @@ class Testbed:
             livelock_points=None,  # `max_steps` is the limit here
             loglevel=0,
         )
-        if self.settings.watchdog_s is not None and self._watch is None:
-            self._watch = Watch(self.settings.watchdog_s, lambda: self._kernel)
+        if self.settings.watchdog_s is not None and self._watchdog is None:
+            self._watchdog = CampaignWatchdog(self.settings.watchdog_s, lambda: self._kernel)
         self._controller = controller
         self._connect(kernel)
         kernel.lkl_run()

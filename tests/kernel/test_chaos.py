@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lkl_green import Policy, RunReason, lkl_start_kernel
+from lkl_green import RunReason, SchedulingPolicy, lkl_start_kernel
 from lkl_green.compare.parity import CONFIGURATIONS
 from lkl_green.host.ops import LiveObjects
 from lkl_green.linux import (
@@ -62,7 +62,7 @@ if TYPE_CHECKING:
 S = 1_000_000_000
 
 
-class Drawn(Policy):
+class Drawn(SchedulingPolicy):
     """Anybody runs next, and a time slice may end at any tick."""
 
     def __init__(self, seed: int) -> None:

@@ -13,7 +13,7 @@ from lkl_green import KernelBug, KernelPanic
 from lkl_green.errors import TaskKilled, WrongThread
 from lkl_green.fs.file import File
 from lkl_green.kernel.fork import Fork
-from lkl_green.kernel.policy import Policy
+from lkl_green.kernel.policy import SchedulingPolicy
 from lkl_green.linux import (
     Completion,
     KthreadWork,
@@ -79,7 +79,7 @@ def test_a_ksoftirqd_that_ends_is_a_panic(boot, end):
 # -- a policy that gives the CPU to a task that has ended
 
 
-class Necromancer(Policy):
+class Necromancer(SchedulingPolicy):
     """First come, first served; but the dead come first."""
 
     def __init__(self) -> None:

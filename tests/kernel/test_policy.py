@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lkl_green import FixedPriority, Policy, RunUntil
+from lkl_green import FixedPriority, RunUntil, SchedulingPolicy
 from lkl_green.compare.parity import CONFIGURATIONS, run_traced
 from lkl_green.kernel.task import MAX_RT_PRIO, SCHED_FIFO, SCHED_NORMAL, SCHED_RR, Task
 from lkl_green.linux import (
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 # -- policies of one's own
 
 
-class Lifo(Policy):
+class Lifo(SchedulingPolicy):
     """Whoever became runnable last runs first."""
 
     def __init__(self) -> None:
@@ -84,7 +84,7 @@ class ByPid(Lifo):
         return self.tasks.pop(self.tasks.index(min(self.tasks, key=lambda task: task.pid))) if self.tasks else None
 
 
-class PassedOn(Policy):
+class PassedOn(SchedulingPolicy):
     """The default policy, asked each time: it shows nothing to the scheduler."""
 
     def __init__(self) -> None:
@@ -107,7 +107,7 @@ class PassedOn(Policy):
         self.inner.task_tick(task)
 
 
-POLICIES: dict[str, Callable[[], Policy]] = {
+POLICIES: dict[str, Callable[[], SchedulingPolicy]] = {
     "default": FixedPriority,
     "passed on": PassedOn,
     "lifo": Lifo,
@@ -204,7 +204,7 @@ def test_a_seed_repeats_its_run(boot):
 def test_the_default_policy_runs_the_same_with_and_without_its_short_cut(boot):
     """`fifo` is a short cut of the scheduler, not another policy. Only the idle task's need_resched is not kept."""
 
-    def traced(policy: Policy) -> list[Any]:
+    def traced(policy: SchedulingPolicy) -> list[Any]:
         kernel = boot(story, policy=policy, trace=True)
         kernel.run()
         return [record._replace(need_resched=False) for record in kernel.sched.trace.records]

@@ -313,9 +313,9 @@ def test_only_who_is_runnable_is_switched_to_and_only_who_runs_writes(boot):
 
 
 def test_the_story_is_consistent_under_another_policy_too(boot):
-    from lkl_green import Policy
+    from lkl_green import SchedulingPolicy
 
-    class Lifo(Policy):
+    class Lifo(SchedulingPolicy):
         def __init__(self) -> None:
             self.tasks: list[Task] = []
 

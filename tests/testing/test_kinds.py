@@ -14,7 +14,7 @@ from lkl_green.linux import Mutex, Semaphore, SpinLock, cond_resched, current_ke
 from lkl_green.testing import Schedule, Shared, Verdict, explore, replay, spawn
 from lkl_green.testing.actor import Actor
 from lkl_green.testing.policies import Reversal
-from lkl_green.testing.policies.races import Trace
+from lkl_green.testing.policies.races import Execution
 from lkl_green.testing.settings import ScheduleSettings
 from lkl_green.testing.testbed import Testbed
 
@@ -112,7 +112,7 @@ def races_of(test, **options):
         for number in range(2):
             policy.begin(0, number)
             testbed.run(test, policy)
-            turned |= {race.turned() for race in policy._trace.races()}
+            turned |= {race.turned() for race in policy._execution.races()}
     return {race.pending.obj for race in turned}
 
 
@@ -180,12 +180,12 @@ def test_the_start_of_a_thread_is_an_operation_and_the_first_run_of_a_task_is_no
     """What came before a task announced its operation did not come while that was pending."""
 
     def passings(*operations):
-        trace = Trace()
+        execution = Execution()
         actors = {name: Actor(name, None) for name in "ab"}
         for name, kind, obj in operations:
             actors[name].kind, actors[name].obj = kind, obj
-            trace.add(actors[name], -1, ())
-        return list(trace.passings())
+            execution.add(actors[name], -1, ())
+        return list(execution.passings())
 
     assert passings(("b", "write", "x"), ("a", "start", None), ("a", "read", "x"))
     assert not passings(("b", "write", "x"), ("a", "start", "thread"), ("a", "read", "x"))

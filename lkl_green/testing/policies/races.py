@@ -69,8 +69,8 @@ class Passing(NamedTuple):
     done: Operation
 
 
-class Trace:
-    """The events of one schedule, as they happen."""
+class Execution:
+    """The events of one schedule, as they happen: what the literature calls an execution."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []

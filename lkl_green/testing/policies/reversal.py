@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lkl_green.testing.policies.base import Policy
 from lkl_green.testing.policies.pos import POS
-from lkl_green.testing.policies.races import Operation, Passing, Race, Trace
+from lkl_green.testing.policies.races import Execution, Operation, Passing, Race
 from lkl_green.testing.policies.round_robin import RoundRobin
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Reversal(Policy):
         self._open: list[Attempt] = []
         self._attempt: Attempt | None = None
         self._root = 0
-        self._trace = Trace()
+        self._execution = Execution()
         self._prefix: Sequence[int] = ()
         self._waiting = False
         self._next = ""
@@ -93,7 +93,7 @@ class Reversal(Policy):
     def begin(self, seed: int, number: int) -> bool:
         """Choose a race to be turned round, if there is one."""
         super().begin(seed, number)
-        self._trace = Trace()
+        self._execution = Execution()
         self._decisions = 0
         self._others = self._prefix = ()
         self._next = ""
@@ -153,7 +153,7 @@ class Reversal(Policy):
         """Write it down; see whether the race is turned round."""
         others = self._others
         self._others = ()
-        operation = self._trace.add(actor, self._decisions - 1 if others else -1, others)
+        operation = self._execution.add(actor, self._decisions - 1 if others else -1, others)
         if self._waiting and self._attempt is not None and self._decisions > len(self._prefix):
             self._waiting = operation != self._attempt.race.second.operation
             if not self._waiting and self._attempt.returns:
@@ -164,10 +164,10 @@ class Reversal(Policy):
     def end(self, run: Run) -> None:
         """Remember what was seen, and what could be turned round."""
         depth = 1 if self._attempt is None else self._attempt.depth + 1
-        if depth > _DEEPEST or len(self._trace.events) > _MOST_EVENTS:
+        if depth > _DEEPEST or len(self._execution.events) > _MOST_EVENTS:
             return
-        self._seen.update(self._trace.passings())
-        for race in self._trace.races():
+        self._seen.update(self._execution.passings())
+        for race in self._execution.races():
             turned = race.turned()
             kind = (self._root, depth, turned.pending, turned.done.actor)
             if turned not in self._seen and kind not in self._tried and len(self._open) < _MOST_OPEN:

@@ -28,8 +28,8 @@ from lkl_green.testing.policies.replay import Replay, Trail
 from lkl_green.testing.run import Verdict
 from lkl_green.testing.shrink.contrast import contrast
 from lkl_green.testing.shrink.endless import Endless, endless, tell_shortened
+from lkl_green.testing.shrink.frontier import Frontier
 from lkl_green.testing.shrink.measured import Branch, Deviation, Following, Guided, Measured, Pace, Place
-from lkl_green.testing.shrink.search import Frontier
 from lkl_green.testing.source import raised_at
 
 if TYPE_CHECKING:

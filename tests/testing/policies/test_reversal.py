@@ -51,7 +51,7 @@ def races_of(test: Callable[[], None], schedules: int = 2) -> set[Passing]:
         for number in range(schedules):
             policy.begin(0, number)
             testbed.run(test, policy)
-            turned |= {race.turned() for race in policy._trace.races()}
+            turned |= {race.turned() for race in policy._execution.races()}
     return turned
 
 

@@ -43,7 +43,7 @@ class _Order(NamedTuple):
     deadline_s: float | None
 
 
-class Workers:
+class ProcessPool:
     """Some processes, from start() to close().
 
     Args:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _NS_PER_S = 1_000_000_000
 
 
-class Watch:
+class CampaignWatchdog:
     """Ends tasks that run on and on without a scheduling point.
 
     Args:
