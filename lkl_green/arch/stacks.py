@@ -27,13 +27,12 @@ from typing import TYPE_CHECKING
 from greenlet import GreenletExit, getcurrent
 
 from lkl_green.errors import ForeignGreenlet
+from lkl_green.host.stacks import of_package
 
 if TYPE_CHECKING:
     from greenlet import greenlet
 
     from lkl_green.arch.base import ThreadInfo
-
-_PACKAGE = __name__.partition(".")[0] + "."
 
 
 def own_stack(task: ThreadInfo) -> greenlet:
@@ -83,4 +82,4 @@ def is_switched_out(task: ThreadInfo) -> bool:
     if stack.dead:
         return False
     frame = stack.gr_frame
-    return frame is None or frame.f_globals.get("__name__", "").startswith(_PACKAGE)
+    return frame is None or of_package(frame.f_code.co_filename)

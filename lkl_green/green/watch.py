@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import signal
 import threading
-from os.path import dirname, join
 from typing import TYPE_CHECKING, Any
 
 from lkl_green.errors import Escape
 from lkl_green.host import native
 from lkl_green.host.stacks import os_thread_frame
 from lkl_green.kernel.printk import KERN_EMERG
+from lkl_green.kernel.stacktext import kernel_code_line, own_code_frame
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from lkl_green.kernel.kernel import Kernel
 
 SIGNAL = getattr(signal, "SIGURG", None)
-_PACKAGE = join(dirname(dirname(__file__)), "")
 
 
 class Watch:
@@ -107,7 +106,4 @@ def advise(kernel: Kernel) -> None:
 
 def _program_line(frame: FrameType | None) -> str:
     """Where the program is: the innermost line outside this package and the standard library's threading."""
-    own = (_PACKAGE, threading.__file__)
-    while frame is not None and frame.f_back is not None and frame.f_code.co_filename.startswith(own):
-        frame = frame.f_back
-    return "an unknown line" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
+    return kernel_code_line(own_code_frame(frame, (threading.__file__,)) or frame)

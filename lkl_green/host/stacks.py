@@ -1,14 +1,22 @@
-"""Looking at the stacks of other OS threads."""
+"""Python frames: whether they are of this package, and those of other OS threads."""
 
 from __future__ import annotations
 
 import sys
+from os.path import dirname, join
 from typing import TYPE_CHECKING
 
 from lkl_green.host.collector import collector
 
 if TYPE_CHECKING:
     from types import FrameType
+
+PACKAGE = join(dirname(dirname(__file__)), "")
+
+
+def of_package(filename: str) -> bool:
+    """Whether code is of this package and not of the program, by its file: `frame.f_code.co_filename`."""
+    return filename.startswith(PACKAGE)
 
 
 def os_thread_frame(ident: int) -> FrameType | None:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from os.path import join
 from typing import TYPE_CHECKING
 
-from lkl_green.host.stacks import os_thread_frame
+from lkl_green.host.stacks import PACKAGE, of_package, os_thread_frame
 from lkl_green.kernel.hung_task import blocked_for_good
-from lkl_green.kernel.stacktext import FIRST, PACKAGE
+from lkl_green.kernel.stacktext import task_frames
 from lkl_green.kernel.task import PF_NEWBORN, TASK_NOLOAD, TASK_RUNNING, Task, state_letter, state_name
 from lkl_green.kernel.waitfor import find_cycle, wait_of
 
@@ -117,13 +117,12 @@ class Reports:
         frame = self._frame(task)
         if frame is None:
             return "" if task.exit_state else "  (has not run)\n"
-        stack = traceback.extract_stack(frame)
-        # What is above is the host thread's affair, and a different one in each configuration.
-        first = next((number for number, entry in enumerate(stack) if entry.name == FIRST), 0)
+        stack = traceback.StackSummary.extract((each, each.f_lineno) for each in task_frames(frame))
+        # How a task is switched out is a different matter in each configuration.
         hidden = tuple(join(PACKAGE, layer) for layer in ("arch", "host"))
-        shown = [entry for entry in stack[first:] if not entry.filename.startswith(hidden)]
-        if own_code_only:  # unless all of it is ours
-            shown = [entry for entry in shown if not entry.filename.startswith(PACKAGE)] or shown
+        shown = [entry for entry in reversed(stack) if not entry.filename.startswith(hidden)]
+        if own_code_only:  # unless all of it is of this package
+            shown = [entry for entry in shown if not of_package(entry.filename)] or shown
         return "".join(traceback.format_list(shown))
 
     def _frame(self, task: Task) -> FrameType | None:

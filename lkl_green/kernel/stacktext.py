@@ -1,27 +1,45 @@
-"""Stacks and tracebacks as text, without the frames of this package: they say nothing about the program."""
+"""Whose frames they are, and stacks and tracebacks as text, without the frames of this package.
+
+A frame is the package's if its code stands in a file of the package (`host/stacks.py`). A task's stack ends at the
+frame of `ret_from_fork()`, in which each task begins. That frame is known by its code object and not by its name, which
+a function of the program may have, too.
+"""
 
 from __future__ import annotations
 
 import linecache
 import traceback
-from os.path import dirname, join
 from typing import TYPE_CHECKING
 
+from lkl_green.host.stacks import of_package
+from lkl_green.kernel.fork import Fork
+
 if TYPE_CHECKING:
+    from collections.abc import Container, Iterator
     from types import CodeType, FrameType
 
-PACKAGE = join(dirname(dirname(__file__)), "")
+_FIRST = Fork.ret_from_fork.__code__
 
 
-# A task's first frame. What is below it is the host thread's, and `threading` if that is an OS thread.
-FIRST = "ret_from_fork"
+def task_frames(frame: FrameType | None) -> Iterator[FrameType]:
+    """The frames of a task from `frame` outwards, without those of its host thread (`threading` for an OS thread)."""
+    while frame is not None:
+        yield frame
+        frame = None if frame.f_code is _FIRST else frame.f_back
 
 
-def own_code_frame(frame: FrameType | None) -> FrameType | None:
-    """The innermost frame of a task, from `frame` outwards, that is not of this package; None if all are."""
-    while frame is not None and frame.f_code.co_filename.startswith(PACKAGE):
-        frame = None if frame.f_code.co_name == FIRST else frame.f_back
-    return frame
+def own_code_frame(frame: FrameType | None, but: Container[str] = ()) -> FrameType | None:
+    """The innermost frame of a task's own code, from `frame` outwards; None if all are of this package.
+
+    Args:
+        frame: where to begin.
+        but: further files whose frames are not the task's own code.
+    """
+    for each in task_frames(frame):
+        filename = each.f_code.co_filename
+        if not of_package(filename) and filename not in but:
+            return each
+    return None
 
 
 def kernel_code_line(frame: FrameType | None) -> str:
@@ -62,6 +80,6 @@ def user_traceback(error: BaseException) -> str:
     told = traceback.TracebackException.from_exception(error)
     link: traceback.TracebackException | None = told
     while link is not None:
-        link.stack[:] = [frame for frame in link.stack if not frame.filename.startswith(PACKAGE)]
+        link.stack[:] = [frame for frame in link.stack if not of_package(frame.filename)]
         link = link.__cause__ or link.__context__
     return "".join(told.format() if told.stack else told.format_exception_only())

@@ -1,4 +1,4 @@
-"""The lines of source that people know: those of the test and what it tests, not ours."""
+"""Lines of source to show: those of the test and of what it tests, not those of this package."""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ import traceback
 from os.path import basename, dirname, join
 from typing import TYPE_CHECKING, NamedTuple
 
+from lkl_green.host.stacks import of_package
+from lkl_green.kernel.stacktext import own_code_frame, task_frames
+
 if TYPE_CHECKING:
     from types import FrameType
 
-PACKAGE = join(dirname(dirname(__file__)), "")
 _LIBRARY = join(dirname(threading.__file__), "")
 
 # What stands between a program and the primitives it uses. A line of these says less than the line that called it.
 _BETWEEN = (threading.__file__, queue.__file__, concurrent.futures.thread.__file__)
-
-# A task's first frame. What is below it is the host thread's, and `threading` if that is an OS thread.
-_FIRST = "ret_from_fork"
 
 
 class Where(NamedTuple):
@@ -44,21 +43,10 @@ class Where(NamedTuple):
         return f"{basename(self.filename)}:{self.line}"
 
 
-def _is_known(filename: str) -> bool:
-    return not filename.startswith(PACKAGE) and filename not in _BETWEEN
-
-
 def innermost(frame: FrameType | None) -> Where | None:
-    """The innermost frame, from `frame` outwards, that is not ours, and not of `threading` if there is another."""
-    between = None
-    while frame is not None and frame.f_code.co_name != _FIRST:
-        filename = frame.f_code.co_filename
-        if _is_known(filename):
-            return _where(frame)
-        if between is None and filename in _BETWEEN:
-            between = frame
-        frame = frame.f_back
-    return None if between is None else _where(between)
+    """The innermost frame of the program, from `frame` outwards; one of `threading` only if there is no other."""
+    found = own_code_frame(frame, _BETWEEN) or own_code_frame(frame)
+    return None if found is None else _where(found)
 
 
 def _where(frame: FrameType) -> Where:
@@ -66,13 +54,9 @@ def _where(frame: FrameType) -> Where:
 
 
 def stack_of(frame: FrameType | None) -> list[Where]:
-    """The frames of a suspended task that people know, outermost first."""
-    found: list[Where] = []
-    while frame is not None and frame.f_code.co_name != _FIRST:
-        if _is_known(frame.f_code.co_filename):
-            found.append(_where(frame))
-        frame = frame.f_back
-    return found[::-1]
+    """The frames of a suspended task that are the program's, outermost first."""
+    own = [each for each in task_frames(frame) if not of_package(each.f_code.co_filename)]
+    return [_where(each) for each in reversed(own) if each.f_code.co_filename not in _BETWEEN]
 
 
 def raised_at(error: BaseException) -> tuple[str, int] | None:
@@ -80,7 +64,7 @@ def raised_at(error: BaseException) -> tuple[str, int] | None:
     found = None
     for frame, line in traceback.walk_tb(error.__traceback__):
         filename = frame.f_code.co_filename
-        if not filename.startswith(PACKAGE):
+        if not of_package(filename):
             found = filename, line
     return found
 
@@ -90,7 +74,7 @@ def traceback_of(error: BaseException) -> str:
     told = traceback.TracebackException.from_exception(error)
     each: traceback.TracebackException | None = told
     while each is not None:
-        shown = [entry for entry in each.stack if not entry.filename.startswith(PACKAGE)]
+        shown = [entry for entry in each.stack if not of_package(entry.filename)]
         if shown:
             each.stack = traceback.StackSummary.from_list(shown)
         each = each.__cause__ or each.__context__

@@ -326,6 +326,23 @@ def test_an_order_that_cannot_deadlock_is_not_warned_of(case):
     assert report.warnings == []
 
 
+def test_a_function_may_have_the_name_of_the_one_in_which_tasks_begin():
+    """Where a task's own stack ends is known by the code of `ret_from_fork()`, and not by its name."""
+
+    def test():
+        def ret_from_fork(first, second):
+            with first, second:
+                pass
+
+        a, b = Mutex(name="a"), Mutex(name="b")
+        for thread in [spawn(ret_from_fork, a, b), spawn(ret_from_fork, b, a)]:
+            thread.join()
+
+    detail = failure_of(test).detail
+    assert "which ret_from_fork holds since test_detect.py:" in detail
+    assert ".ret_from_fork: with first, second:" in detail
+
+
 # -- locks that are held at the end
 
 

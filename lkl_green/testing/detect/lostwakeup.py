@@ -10,6 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lkl_green.kernel.points import kinds
+from lkl_green.kernel.stacktext import task_frames
+from lkl_green.kernel.wait import WaitQueueHead
 from lkl_green.testing.source import Where
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 # Notifications that are not remembered, and what waits for them.
 _FORGOTTEN = kinds(lambda point: point.forgotten and not point.waits)
 _WAITS = kinds(lambda point: point.forgotten and point.waits)
+_DO_WAIT = WaitQueueHead.do_wait.__code__
 
 
 def hints(kernel: Kernel, waits: Iterable[Wait], evidence: Evidence) -> Iterator[str]:
@@ -44,11 +47,10 @@ def hints(kernel: Kernel, waits: Iterable[Wait], evidence: Evidence) -> Iterator
 
 def _condition(frame: FrameType | None) -> Callable[[], object] | None:
     """The condition that a suspended wait_event() waits for."""
-    while frame is not None:
-        if frame.f_code.co_name == "do_wait" and "condition" in frame.f_locals:
-            condition: Callable[[], object] = frame.f_locals["condition"]
+    for each in task_frames(frame):
+        if each.f_code is _DO_WAIT:
+            condition: Callable[[], object] = each.f_locals["condition"]
             return condition
-        frame = frame.f_back
     return None
 
 
