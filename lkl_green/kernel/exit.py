@@ -16,7 +16,8 @@ until then (Linux: delay_group_leader()).
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any
+from collections import deque
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lkl_green.kernel.signum import SIGCHLD
 from lkl_green.kernel.task import (
@@ -37,11 +38,35 @@ if TYPE_CHECKING:
     from lkl_green.kernel.kernel import Kernel
 
 
+_LEFT_CAPACITY = 100
+
+
+class LocksLeft(NamedTuple):
+    """A task has ended with mutexes locked.
+
+    Attributes:
+        task: its name and pid, as reports show them.
+        mutexes: how many.
+    """
+
+    task: str
+    mutexes: int
+
+
 class Exits:
-    """The ends of the tasks of one kernel."""
+    """The ends of the tasks of one kernel.
+
+    Attributes:
+        locks_left: the last tasks that ended with mutexes locked, without those that were taken down.
+    """
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
+        self.locks_left: deque[LocksLeft] = deque(maxlen=_LEFT_CAPACITY)
+
+    def rewind(self) -> None:
+        """Forget what has ended."""
+        self.locks_left.clear()
 
     # -- dying
 
@@ -138,6 +163,8 @@ class Exits:
         """A task must not die atomic or with a mutex held (rule 120): say so, and repair what can be repaired."""
         kernel = self._kernel
         if not task.killed:
+            if task.locks_held:
+                self.locks_left.append(LocksLeft(f"{task.comm}-{task.pid}", task.locks_held))
             what = f"{task.locks_held} mutexes held" if task.locks_held else "preemption or interrupts disabled"
             kernel.printk.warn(f"{task.comm}-{task.pid} exits with {what}")
         task.preempt_count = 0

@@ -55,6 +55,7 @@ class Rewind:
         kernel.livelock.rewind()
         kernel.loop.rewind()
         kernel.timers.rewind()
+        kernel.exits.rewind()
         kernel.bindings.let_go()
         if kernel.printk.records or kernel.printk.tainted:
             kernel.printk.records.clear()

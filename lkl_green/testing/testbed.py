@@ -186,10 +186,8 @@ class Testbed:
             run.verdict = Verdict.LEAKED if main.exit_state else Verdict.DEADLOCK
         elif run.escape is not None:
             run.verdict, run.error = Verdict.ESCAPED, run.escape
-        elif kernel.printk.tainted:
-            run.detail = mutexes_left_held(kernel)
-            if run.detail:
-                run.verdict = Verdict.HELD
+        elif kernel.exits.locks_left:
+            run.verdict, run.detail = Verdict.HELD, mutexes_left_held(kernel)
 
     def _any_stuck(self, kernel: Kernel) -> bool:
         """Whether a task sleeps that is no service thread."""

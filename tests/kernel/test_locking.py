@@ -264,6 +264,23 @@ def test_rule_120_a_task_that_exits_with_a_mutex_held_is_named(run):
     assert "careless-4 exits with 1 mutexes held" in run(init)
 
 
+def test_the_kernel_keeps_which_tasks_left_mutexes_locked(run):
+    """Whatever the log says: tools count on it."""
+
+    def careless(mutexes):
+        for mutex in mutexes:
+            mutex.lock()
+
+    def init():
+        mutexes = [Mutex(name=name) for name in "ab"]
+        kthread_run(careless, mutexes, name="careless")
+        kthread_run(careless, [], name="careful")
+        msleep(1)
+        return list(current_kernel().exits.locks_left)
+
+    assert run(init) == [("careless-4", 2)]
+
+
 def test_a_mutex_whose_owner_is_gone_is_a_deadlock_that_names_it(boot):
     def init():
         mutex = Mutex(name="orphan")

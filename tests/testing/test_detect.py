@@ -9,6 +9,7 @@ from contextlib import suppress
 import pytest
 
 from lkl_green.errors import Escape
+from lkl_green.kernel.printk import Printk
 from lkl_green.linux import (
     Completion,
     Mutex,
@@ -354,6 +355,11 @@ def test_a_mutex_that_is_never_released_fails_the_schedule():
     failure = failure_of(test)
     assert failure.verdict is Verdict.HELD
     assert failure.detail.startswith("Mutex lock is held at the end: taker took it at test_detect.py:")
+
+
+def test_a_mutex_left_locked_fails_the_schedule_however_the_log_words_it(monkeypatch):
+    monkeypatch.setattr(Printk, "warn", lambda self, text: None)
+    assert failure_of(lambda: spawn(take, Mutex(), name="taker").join()).verdict is Verdict.HELD
 
 
 def test_a_lock_of_threading_that_is_never_released_is_a_warning():
