@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from lkl_green.testing.instrument.instrumented import Instrumented
     from lkl_green.testing.policies.base import Policy
     from lkl_green.testing.settings import Settings
 
@@ -126,6 +127,11 @@ class Campaign:
             from lkl_green.testing.green_schedules import green_schedules
 
             self.test = self._threads.enter_context(green_schedules(test))
+        self.points: Instrumented | None = None
+        if settings.in_memory:
+            from lkl_green.testing.instrument.instrumented import instrumented
+
+            self.points = self._threads.enter_context(instrumented(test, settings.points_in))
 
     def __enter__(self) -> Self:
         return self

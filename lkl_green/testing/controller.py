@@ -20,6 +20,10 @@ code said that nothing may come between. It belongs to the step that began befor
 the tasks as something that can happen next; so does the expiry of the first armed timer. To choose it is to deliver it
 in the task that runs, as on a real machine, and then to decide again.
 
+*Accesses* of ordinary code, where they have points, are announced before each of them, and a program makes many. If no
+other task can run they are no steps, and `access()` is not even called, unless the policy wants to know every operation.
+They have a limit of their own: a computation is not an endless schedule.
+
 Everything here is on the path of tens of thousands of schedules a second: it counts, it appends, it does not look.
 """
 
@@ -33,6 +37,7 @@ from lkl_green.kernel.policy import SchedulingPolicy
 from lkl_green.kernel.sched import NEVER
 from lkl_green.kernel.task import EXIT_DEAD, TASK_RUNNING
 from lkl_green.testing.actor import UNDRAWN, Actor
+from lkl_green.testing.instrument.announce import GATE
 from lkl_green.testing.policies.base import Policy
 from lkl_green.testing.run import Run, Verdict
 
@@ -46,18 +51,28 @@ if TYPE_CHECKING:
     from lkl_green.kernel.task import Task
 
 
+# Accesses of ordinary code that a schedule may make, for each step that it may take.
+_ACCESSES_EACH = 20
+
+# Of those that a task makes while no other one can run, policies that look at every operation see so many.
+_ALONE = 10_000
+
+
 class Controller(SchedulingPolicy):
     """Turns the scheduling points of one kernel into decisions of an exploration policy."""
 
     __slots__ = (
+        "_accesses_left",
         "_actors",
         "_bearers",
         "_choose",
         "_executes",
         "_explore_time",
         "_kernel",
+        "_limit",
         "_listen",
         "_max_steps",
+        "_memory",
         "_next",
         "_parked",
         "_pick",
@@ -85,7 +100,9 @@ class Controller(SchedulingPolicy):
         self._parked: dict[int, Actor] = {}
         self._explore_time = False
         self._executes = None
-        self._max_steps = NEVER
+        self._max_steps = self._limit = NEVER
+        self._accesses_left = 0
+        self._memory = False
         self.steps = 0
         self.run = Run()
         self.trail = self.run.trail
@@ -96,9 +113,12 @@ class Controller(SchedulingPolicy):
 
     # -- one schedule
 
-    def connect(self, kernel: Kernel, max_steps: int, *, explore_time: bool, explore_irqs: bool) -> None:
+    def connect(
+        self, kernel: Kernel, max_steps: int, *, explore_time: bool, explore_irqs: bool, memory: bool = False
+    ) -> None:
         """Learn which kernel this is the policy of, once it has been made, and what is to be explored."""
         self._kernel = kernel
+        self._memory = memory
         self._max_steps = max_steps
         self._explore_time = explore_time
         self._listen = self.point_among_events if explore_time else self.point
@@ -111,15 +131,26 @@ class Controller(SchedulingPolicy):
         self.run = run
         self.trail = run.trail
         self.steps = 0
+        self._limit = self._max_steps
         policy = policy.decider or policy
         self._pick = policy.pick
         self._choose = policy.choose
         if type(policy).executes is not Policy.executes:
             self._executes = policy.executes
         self._sched.listener = self._listen
+        if self._memory:
+            self._open_gate()
+
+    def _open_gate(self) -> None:
+        """Have accesses of ordinary code announced."""
+        looks_at_all = self._executes is not None or self._explore_time
+        self._accesses_left = most = self._max_steps * _ACCESSES_EACH
+        GATE.open(self._kernel, None if looks_at_all else self.enabled, most, self.access, self._endless_accesses)
 
     def finish(self) -> None:
         """The schedule is over: what happens from here on decides nothing."""
+        if self._memory:
+            GATE.close()
         self._sched.listener = None
         self._executes = None
         self.run.steps = self.steps
@@ -149,7 +180,7 @@ class Controller(SchedulingPolicy):
         if actor is None:
             return
         self.steps = steps = self.steps + 1
-        if steps > self._max_steps:
+        if steps > self._limit:
             self.abort(Verdict.LIVELOCK, f"the schedule did not end within {self._max_steps} steps")
         actor.kind = kind
         actor.obj = obj
@@ -164,6 +195,28 @@ class Controller(SchedulingPolicy):
                 return
         if self._executes is not None:
             self._executes(actor)
+
+    def access(self, kind: Kind, place: object) -> None:
+        """The running task is about to access `place`. It is a step if others could go on instead."""
+        listener = self._sched.listener
+        if listener is None:
+            return
+        if len(self.enabled) > 1 or listener is not self._listen or self._explore_time:
+            if self._accesses_left:
+                self._accesses_left -= 1
+                self._limit += 1
+            listener(kind, place)
+        elif self._executes is not None and self.run.alone < _ALONE:
+            actor = self._running
+            if actor is not None:
+                self.run.alone += 1
+                actor.kind, actor.obj, actor.priority = kind, place, UNDRAWN
+                self._executes(actor)
+
+    def _endless_accesses(self) -> None:
+        if self._sched.listener is not None:
+            most = self._max_steps * _ACCESSES_EACH
+            self.abort(Verdict.LIVELOCK, f"the schedule did not end within {most} accesses")
 
     def _switch_to(self, chosen: Actor) -> None:
         """The running task waits, before its operation, until it is chosen itself."""
@@ -291,7 +344,7 @@ class Controller(SchedulingPolicy):
                 break
             chosen.act()
         self.steps += 1
-        if self.steps > self._max_steps:
+        if self.steps > self._limit:
             self.abort(Verdict.LIVELOCK, f"the schedule did not end within {self._max_steps} steps")
         if chosen is not actor:
             self._switch_to(chosen)

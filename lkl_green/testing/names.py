@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from lkl_green.kernel.current import current_kernel
 from lkl_green.kernel.task import Task
+from lkl_green.testing.instrument.places import Place
 
 if TYPE_CHECKING:
     from lkl_green.testing.actor import Actor
@@ -35,6 +36,8 @@ class Names:
             return str(obj)
         if isinstance(obj, Task):
             return self._task(obj)
+        if isinstance(obj, Place):
+            return obj.called(self._owner)
         if isinstance(obj, tuple):  # an attribute, an item: (object, which)
             return ".".join(map(self.object, obj))
         name = self._objects.get(id(obj))
@@ -46,6 +49,14 @@ class Names:
                 name = self._number(type(obj).__name__, first="#1")
             self._objects[id(obj)] = name
             self._alive.append(obj)
+        return name
+
+    def _owner(self, owner: object, kind: str) -> str:
+        """The name of what stands for an object of ordinary code."""
+        name = self._objects.get(id(owner))
+        if name is None:
+            name = self._objects[id(owner)] = self._number(kind, first="")
+            self._alive.append(owner)
         return name
 
     def _task(self, task: Task) -> str:

@@ -43,6 +43,8 @@ class Run:
         steps: operations done.
         trail: each decision as the number of the option taken, in order.
         decisions: the same with names, if it was recorded.
+        alone: how many accesses of ordinary code were made with no other task able to run; counted only for policies
+            that look at every operation.
         tasks: how many tasks took part.
         time_ns: virtual time at the end.
     """
@@ -54,6 +56,7 @@ class Run:
     detail = ""
     steps = 0
     decisions: Sequence[Decision] = ()
+    alone = 0
     tasks = 0
     time_ns = 0
 

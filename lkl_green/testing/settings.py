@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, Self
 from lkl_green.errors import ScheduleFileError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from concurrent.futures import Executor
 
     from lkl_green.testing.policies.base import Policy
     from lkl_green.testing.progress import Progress
+
+POINTS = ("memory", "sync")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +32,9 @@ class ScheduleSettings:
         explore_irqs: let a triggered interrupt come at any later point.
         host_faults: let every host operation that can fail do so, as chance has it.
         threads: run `threading`, `queue`, thread pools and `time` of the test as kernel threads in virtual time.
+        points: "memory": before each access of ordinary code to what threads can share, too; "sync": at operations of
+            `threading` and of the kernel only. None: "memory" with `threads`, else "sync".
+        points_in: names of modules and packages that get points besides those of the test's project.
         lockdep: record a few schedules as they are run, to warn of locks that are taken in contradicting orders or left
             held, though nothing failed of it.
         watchdog_s: a schedule fails if a task of it runs for so long without a scheduling point; None: it may.
@@ -40,21 +45,38 @@ class ScheduleSettings:
     explore_irqs: bool = True
     host_faults: bool = False
     threads: bool = False
+    points: str | None = None
+    points_in: Sequence[str] = ()
     lockdep: bool = True
     # A task that computes for so long between two points can hardly be told from one that never ends.
     watchdog_s: float | None = 10.0
 
+    def __post_init__(self) -> None:
+        if self.points not in (None, *POINTS):
+            raise ValueError(f"points={self.points!r}: use {' or '.join(map(repr, POINTS))}")
+        if isinstance(self.points_in, str):
+            raise ValueError(f"points_in={self.points_in!r}: a list of module names is wanted")
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether ordinary code has points."""
+        return self.threads if self.points is None else self.points == "memory"
+
     @classmethod
     def of_file(cls, options: Mapping[str, Any]) -> Self:
-        """The settings that a schedule file has. Raises ScheduleFileError for one that does not exist."""
+        """The settings that a schedule file has. Raises ScheduleFileError for one that does not exist.
+
+        A file that does not say which points there were is older than those in ordinary code.
+        """
         try:
-            return cls(**options)
+            return cls(**{"points": "sync", **options})
         except TypeError as error:
             raise ScheduleFileError(f"the schedule's options {dict(options)!r} do not exist: {error}") from None
 
     def to_file(self) -> dict[str, Any]:
         """What `of_file()` reads."""
-        return {field.name: getattr(self, field.name) for field in fields(ScheduleSettings)}
+        values = {field.name: getattr(self, field.name) for field in fields(ScheduleSettings)}
+        return values | {"points": "memory" if self.in_memory else "sync", "points_in": list(self.points_in)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +115,7 @@ class Settings(ScheduleSettings):
     name: str = ""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.schedules < 1:
             raise ValueError(f"schedules={self.schedules}: with none, nothing would be tested")
         if self.jobs < 1:

@@ -231,6 +231,7 @@ class Testbed:
             self.max_steps,
             explore_time=self.settings.explore_time,
             explore_irqs=self.settings.explore_irqs,
+            memory=self.settings.in_memory,
         )
 
     def _discard(self, kernel: Kernel) -> None:

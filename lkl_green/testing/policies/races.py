@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lkl_green.kernel.points import COMMUTES, GIVES, POINTS, RESUME, START
+from lkl_green.testing.instrument.places import Place
 from lkl_green.testing.names import Names
 
 if TYPE_CHECKING:
@@ -43,12 +44,19 @@ class Event(NamedTuple):
         decision: by which decision it was chosen; -1 if there was no other way.
         others: who could have gone on instead.
         held: the locks that its task held.
+        place: of an access of ordinary code.
     """
 
     operation: Operation
     decision: int
     others: frozenset[str]
     held: frozenset[str]
+    place: Place | None = None
+
+    @property
+    def group(self) -> object:
+        """What is equal for all events that can conflict with this one."""
+        return self.operation.obj if self.place is None else self.place.group
 
 
 class Race(NamedTuple):
@@ -87,7 +95,8 @@ class Execution:
         held = self._held_by(actor)
         operation = Operation(name, kind, obj, nth)
         able = frozenset(other.name for other in others if other is not actor)
-        self.events.append(Event(operation, decision, able, held))
+        place = actor.obj if isinstance(actor.obj, Place) else None
+        self.events.append(Event(operation, decision, able, held, place))
         point = POINTS[kind]
         if point.holds:
             self._taking[name] = actor.obj, obj, point.waits
@@ -110,12 +119,12 @@ class Execution:
 
     def races(self) -> Iterator[Race]:
         """Every kind of race, by its earliest first event."""
-        firsts: dict[str, dict[Operation, Event]] = {}
+        firsts: dict[object, dict[Operation, Event]] = {}
         for event in self.events:
             operation = event.operation
             if not operation.obj or operation.kind in GIVES:
                 continue
-            before = firsts.setdefault(operation.obj, {})
+            before = firsts.setdefault(event.group, {})
             for first in before.values():
                 if operation.actor in first.others and not first.held & event.held and _conflict(first, event):
                     yield Race(first, event)
@@ -125,7 +134,7 @@ class Execution:
 
     def passings(self) -> Iterator[Passing]:
         """Every conflicting operation that came while another one was pending."""
-        past: dict[str, list[tuple[int, Event]]] = {}
+        past: dict[object, list[tuple[int, Event]]] = {}
         latest: dict[str, int] = {}
         for place, event in enumerate(self.events):
             operation = event.operation
@@ -133,7 +142,7 @@ class Execution:
             if operation.kind != START or operation.obj:  # without an object it is the first run of the task
                 latest[operation.actor] = place
             if operation.obj:
-                before = past.setdefault(operation.obj, [])
+                before = past.setdefault(event.group, [])
                 for when, other in reversed(before):
                     if when < since:
                         break
@@ -144,4 +153,6 @@ class Execution:
 
 def _conflict(event: Event, other: Event) -> bool:
     one, two = event.operation, other.operation
-    return one.actor != two.actor and not (one.kind in COMMUTES and two.kind in COMMUTES)
+    if one.actor == two.actor or (one.kind in COMMUTES and two.kind in COMMUTES):
+        return False
+    return event.place == other.place
