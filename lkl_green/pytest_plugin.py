@@ -54,6 +54,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--lkl-seed", type=_seed, metavar="N", help="seed of the schedules, or 'random'; default 0")
     group.addoption("--lkl-policy", metavar="NAME", help="how schedules are made")
     group.addoption(
+        "--lkl-points",
+        choices=("memory", "sync"),
+        help="where threads are interleaved: at accesses of ordinary code, too, or at locks and their like only",
+    )
+    group.addoption(
         "--lkl-replay", type=Path, metavar="FILE", help="run the marked test in this recorded schedule only"
     )
     group.addoption(
@@ -66,6 +71,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini("lkl_schedules", "how many schedules a marked test is run in that does not say itself")
     parser.addini("lkl_seed", "seed of the schedules, or 'random'")
     parser.addini("lkl_policy", "how schedules are made")
+    parser.addini("lkl_points", "where threads are interleaved: memory or sync")
     parser.addini("lkl_shrink", "look for a simpler failing schedule", type="bool", default=True)
     parser.addini("lkl_trace_dir", "where failing schedules are written, from the root directory")
 
@@ -232,7 +238,7 @@ def _explore(item: pytest.Function, test: Any, options: dict[str, Any]) -> None:
     from lkl_green.testing import explore
 
     config = item.config
-    for name in ("schedules", "policy", "seed", "shrink"):
+    for name in ("schedules", "policy", "points", "seed", "shrink"):
         options[name] = _setting(config, name, options.get(name))
     if hasattr(config, "workerinput"):
         options["jobs"] = 1  # xdist has shared out the processors already; what is found is the same

@@ -70,6 +70,18 @@ def add(commands: Any) -> None:
     explore.add_argument(
         "--max-steps", metavar="N", type=_positive, help="operations after which a schedule is endless"
     )
+    explore.add_argument(
+        "--points",
+        choices=("memory", "sync"),
+        help="where threads are interleaved: at accesses of ordinary code, too, which is the default with --threads; or "
+        "at locks, queues and their like only",
+    )
+    explore.add_argument(
+        "--points-in",
+        metavar="MODULE",
+        action="append",
+        help="a module or package whose code has such points as well; may be given several times",
+    )
     for option, help in _SWITCHES.items():
         explore.add_argument(option, action=argparse.BooleanOptionalAction, help=help)
     explore.add_argument(

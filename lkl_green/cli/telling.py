@@ -16,6 +16,7 @@ def report_for_people(report: Report) -> str:
     why = f" ({report.reason})" if report.reason not in ("", report.outcome.value) else ""
     how = f"{report.counted()}, policy {report.policy}, seed {report.seed}"
     lines = [f"{report.test}: {report.outcome.value}{why}: {how}"]
+    lines += [report.points] if report.points else []
     lines += [f"warning: {warning}" for warning in report.warnings]
     if report.failure is not None:
         lines += ["", report.failure.text()]
@@ -42,6 +43,7 @@ def report_as_json(report: Report, path: Path | None) -> str:
         "steps": report.steps,
         "elapsed_s": round(report.elapsed_s, 6),
         "failure": None if report.failure is None else _failure(report.failure),
+        "points": report.points,
         "warnings": report.warnings,
         "schedule_file": None if path is None else str(path),
     }

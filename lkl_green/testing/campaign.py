@@ -23,7 +23,7 @@ from lkl_green.testing.run import Run, Verdict
 from lkl_green.testing.sample import Sample, sample_of
 from lkl_green.testing.schedule import Schedule
 from lkl_green.testing.source import traceback_of
-from lkl_green.testing.strays import nothing_explored, watching_strays
+from lkl_green.testing.strays import nothing_controlled, nothing_explored, uncontrolled, watching_strays
 from lkl_green.testing.testbed import Testbed
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ class Chunk:
         cut_off: why it ended early; "" if it did not.
         samples: schedules that passed, to be run again at the end of the campaign.
         strays: the OS threads that the test started in the first schedule though they are not replaced.
+        uncontrolled: the threads of the first schedule, if they passed no points.
     """
 
     first: int
@@ -95,6 +96,7 @@ class Chunk:
     cut_off: str = ""
     samples: list[Sample] = field(default_factory=list)
     strays: list[str] = field(default_factory=list)
+    uncontrolled: list[str] = field(default_factory=list)
 
 
 class Campaign:
@@ -122,6 +124,7 @@ class Campaign:
         self.warnings: dict[str, None] = {}
         self._samples: list[Sample] = []
         self._strays: list[str] = []
+        self._uncontrolled: list[str] = []
         self._threads = ExitStack()
         if settings.threads:
             from lkl_green.testing.green_schedules import green_schedules
@@ -160,6 +163,8 @@ class Campaign:
             with watching_strays() as self._strays:
                 run = self.testbed.run(self.test, recording, recording.dissect)
         self.warnings.update(dict.fromkeys(recording.warnings))
+        if number == 0 and self.points is not None:
+            self._uncontrolled = uncontrolled(recording.steps)
         if run.passed:
             self._samples.append(sample_of(number, run, self.policy.maker, recording))
         return run
@@ -181,7 +186,7 @@ class Campaign:
         chunk = Chunk(first, count)
         self.warnings.clear()
         self._samples.clear()
-        self._strays = []
+        self._strays, self._uncontrolled = [], []
         last: Run | None = None
         for number in range(first, first + count):
             if advance is not None and not advance(number - first):
@@ -201,6 +206,7 @@ class Campaign:
                 chunk.passed = self._found(number, run)
         self._sample_last(first + chunk.schedules - 1, last)
         chunk.samples, chunk.strays = self._samples.copy(), self._strays
+        chunk.uncontrolled = self._uncontrolled
         chunk.warnings = list(self.warnings)
         if not chunk.cut_off:
             chunk.cut_off = self.policy.left_out
@@ -254,6 +260,12 @@ class Campaign:
         """Nothing was decided in any schedule, and the test starts threads: it was not explored."""
         run, recording = self.record(Trail([]))
         nothing_explored(run, strays)
+        return self.failure(run, recording, 0)
+
+    def blame_missing_points(self, threads: list[str]) -> Failure:
+        """The threads passed no points, and there is code that could have none."""
+        run, recording = self.record(Trail([]))
+        nothing_controlled(run, threads, [] if self.points is None else self.points.left_out)
         return self.failure(run, recording, 0)
 
     def record(self, policy: Policy) -> tuple[Run, Recording]:

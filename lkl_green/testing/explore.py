@@ -15,6 +15,7 @@ from lkl_green.testing.policies.replay import Replay
 from lkl_green.testing.progress import Meter
 from lkl_green.testing.report import Failure, Outcome, Report
 from lkl_green.testing.run import Verdict
+from lkl_green.testing.selfcheck import NOT_FOUND, finds_a_known_race
 from lkl_green.testing.settings import Settings
 from lkl_green.testing.verify import verify as run_again
 from lkl_green.testing.verify import warm_up
@@ -102,7 +103,21 @@ def _explore(test: Callable[[], object], settings: Settings, meter: Meter) -> Re
             if not here:
                 warm_up(campaign, chunks[0].samples)
             _verify(chunks, campaign, report, meter)
+        _tell_points(campaign, report)
+    if settings.in_memory and report.passed and not finds_a_known_race():
+        report.outcome, report.reason = Outcome.INCOMPLETE, NOT_FOUND
     return report
+
+
+def _tell_points(campaign: Campaign, report: Report) -> None:
+    """Say which code has points; loudly, if none has."""
+    points = campaign.points
+    if points is None:
+        return
+    if points.accesses:
+        report.points = points.summary()
+    else:
+        report.warnings.append(points.summary())
 
 
 def _run_elsewhere(test: Callable[[], object], settings: Settings, meter: Meter) -> list[Chunk]:
@@ -147,9 +162,14 @@ def _verify(chunks: list[Chunk], campaign: Campaign, report: Report, meter: Mete
     if chunks[0].strays and not any(sample.print.trail for sample in samples):
         report.outcome, report.reason, report.failures = Outcome.FAILED, "", [campaign.blame(chunks[0].strays)]
         return
-    report.replayed, failure = run_again(campaign, samples, report.schedules, lambda: meter.left_s() != 0)
-    if failure is not None:
+    points = campaign.points
+    if chunks[0].uncontrolled and points is not None and (points.left_out or not points.accesses):
+        failure = campaign.blame_missing_points(chunks[0].uncontrolled)
         report.outcome, report.reason, report.failures = Outcome.FAILED, "", [failure]
+        return
+    report.replayed, failed = run_again(campaign, samples, report.schedules, lambda: meter.left_s() != 0)
+    if failed is not None:
+        report.outcome, report.reason, report.failures = Outcome.FAILED, "", [failed]
 
 
 def replay(test: Callable[[], object], schedule: Schedule) -> Failure | None:

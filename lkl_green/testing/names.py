@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from lkl_green.kernel.current import current_kernel
 from lkl_green.kernel.task import Task
@@ -51,7 +51,7 @@ class Names:
             self._alive.append(obj)
         return name
 
-    def _owner(self, owner: object, kind: str) -> str:
+    def _owner(self, owner: Any, kind: str) -> str:
         """The name of what stands for an object of ordinary code."""
         name = self._objects.get(id(owner))
         if name is None:

@@ -131,6 +131,7 @@ class Report:
         steps: operations in all of them.
         failures: at most one, unless the exploration was told to go on.
         elapsed_s: wall-clock time.
+        points: which modules have points in ordinary code, how many accesses, and what was left out; "" if there are none.
         warnings: what looks wrong though no schedule failed of it: locks taken in contradicting orders, or left held.
     """
 
@@ -145,6 +146,7 @@ class Report:
     failures: list[Failure] = field(default_factory=list)
     elapsed_s: float = 0.0
     warnings: list[str] = field(default_factory=list)
+    points: str = ""
 
     @property
     def passed(self) -> bool:
@@ -176,6 +178,7 @@ class Report:
         why = f" ({self.reason})" if self.reason else ""
         how = f"{self.counted()}{rate}, policy {self.policy}, seed {self.seed}"
         lines = [f"{self.test}: {self.outcome.value}{why}: {how}"]
+        lines += [self.points] if self.points else []
         lines += [f"warning: {warning}" for warning in self.warnings]
         for failure in self.failures:
             lines += ["", failure.text(width)]

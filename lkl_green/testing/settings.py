@@ -56,11 +56,14 @@ class ScheduleSettings:
             raise ValueError(f"points={self.points!r}: use {' or '.join(map(repr, POINTS))}")
         if isinstance(self.points_in, str):
             raise ValueError(f"points_in={self.points_in!r}: a list of module names is wanted")
+        # The class is frozen. What is left open is settled here, so that equal settings are equal.
+        object.__setattr__(self, "points", self.points or ("memory" if self.threads else "sync"))
+        object.__setattr__(self, "points_in", tuple(self.points_in))
 
     @property
     def in_memory(self) -> bool:
         """Whether ordinary code has points."""
-        return self.threads if self.points is None else self.points == "memory"
+        return self.points == "memory"
 
     @classmethod
     def of_file(cls, options: Mapping[str, Any]) -> Self:
@@ -76,7 +79,7 @@ class ScheduleSettings:
     def to_file(self) -> dict[str, Any]:
         """What `of_file()` reads."""
         values = {field.name: getattr(self, field.name) for field in fields(ScheduleSettings)}
-        return values | {"points": "memory" if self.in_memory else "sync", "points_in": list(self.points_in)}
+        return values | {"points_in": list(self.points_in)}
 
 
 @dataclass(frozen=True, kw_only=True)

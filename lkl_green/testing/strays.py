@@ -12,10 +12,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from lkl_green.kernel.current import running_here
+from lkl_green.kernel.points import RESUME, START, YIELD
 from lkl_green.testing.run import Run, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+
+    from lkl_green.testing.step import Step
 
 
 @contextmanager
@@ -47,3 +50,25 @@ def nothing_explored(run: Run, names: list[str]) -> None:
         "anything to decide, so that all of them were the same: nothing was explored. Pass threads=True "
         "(--threads) to run the threads as kernel threads"
     )
+
+
+# What every thread does that is started and waited for.
+_BEGINS_AND_ENDS = (START, RESUME, YIELD, "join")
+
+
+def uncontrolled(steps: Sequence[Step]) -> list[str]:
+    """The threads of a recorded run, if at most one of them passed a point between its start and its end; else []."""
+    threads = list(dict.fromkeys(step.actor for step in steps))
+    controlled = {step.actor for step in steps if step.op not in _BEGINS_AND_ENDS}
+    return threads if len(threads) > 1 and len(controlled) < 2 else []
+
+
+def nothing_controlled(run: Run, names: list[str], left_out: list[str]) -> None:
+    """Give a run the verdict on a test whose threads do nothing that was seen."""
+    run.verdict = Verdict.UNEXPLORED
+    run.detail = (
+        f"{', '.join(names[:3])}{', ...' if len(names) > 3 else ''} reached no scheduling point between start and end, "
+        "and some of the code that they run has no points, so that nothing was explored. Put the code into a file, or "
+        "name its module in points_in"
+    )
+    run.detail += "".join(f"\nleft out: {what}" for what in left_out[:5])

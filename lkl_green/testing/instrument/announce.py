@@ -58,7 +58,7 @@ class Gate:
         modules: the files of the modules whose global variables have points.
     """
 
-    __slots__ = ("_access", "_endless", "_kernel", "_kept", "_places", "_variables", "crowd", "left", "modules")
+    __slots__ = ("_access", "_endless", "_kept", "_kernel", "_places", "_variables", "crowd", "left", "modules")
 
     def __init__(self) -> None:
         self.crowd: Sequence[object] = _NONE

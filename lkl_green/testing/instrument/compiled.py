@@ -16,6 +16,7 @@ import functools
 import os
 import sys
 import warnings
+from types import CodeType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lkl_green.testing.instrument.announce import FUNCTIONS
@@ -23,8 +24,7 @@ from lkl_green.testing.instrument.rewrite import Rewriter
 from lkl_green.testing.instrument.site import link
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from types import CodeType, ModuleType
+    from collections.abc import Iterator, Mapping
 
 _KEPT = 256
 
@@ -44,18 +44,18 @@ class Compiled(NamedTuple):
     error: str = ""
 
 
-def compiled(module: ModuleType, filename: str) -> Compiled:
+def compiled(namespace: Mapping[str, Any], filename: str) -> Compiled:
     """The code objects of a loaded module.
 
     Args:
-        module: the module.
+        namespace: the module's globals.
         filename: what its functions say that they are from.
     """
     try:
         found = os.stat(filename)
     except OSError:
         return Compiled({}, error="its source is not there")
-    return _compiled(filename, found.st_mtime_ns, found.st_size, _assertion_rewriter(module))
+    return _compiled(filename, found.st_mtime_ns, found.st_size, _assertion_rewriter(namespace))
 
 
 @functools.lru_cache(maxsize=_KEPT)
@@ -95,13 +95,13 @@ def _pairs(plain: CodeType, new: CodeType) -> Iterator[tuple[CodeType, CodeType]
 
 
 def _inner(code: CodeType) -> list[CodeType]:
-    return [const for const in code.co_consts if hasattr(const, "co_consts")]
+    return [const for const in code.co_consts if isinstance(const, CodeType)]
 
 
-def _assertion_rewriter(module: ModuleType) -> Any:
-    """pytest's import hook, if it has loaded the module; else None."""
+def _assertion_rewriter(namespace: Mapping[str, Any]) -> Any:
+    """Pytest's import hook, if it has loaded the module; else None."""
     pytest_rewrite: Any = sys.modules.get("_pytest.assertion.rewrite")
-    loader = getattr(getattr(module, "__spec__", None), "loader", None)
+    loader = getattr(namespace.get("__spec__"), "loader", None)
     if pytest_rewrite is None or not isinstance(loader, pytest_rewrite.AssertionRewritingHook):
         return None
     return loader

@@ -23,29 +23,27 @@ class ImportHook:
         loaded: called with such a module when it has been loaded, and its file.
     """
 
-    def __init__(
-        self, wants: Callable[[str, str | None], bool], loaded: Callable[[ModuleType, str], object]
-    ) -> None:
+    def __init__(self, wants: Callable[[str, str | None], bool], loaded: Callable[[ModuleType, str], object]) -> None:
         self._wants = wants
         self._loaded = loaded
 
     def install(self) -> None:
         """Begin."""
-        sys.meta_path.insert(0, self)  # type: ignore[arg-type]
+        sys.meta_path.insert(0, self)
 
     def remove(self) -> None:
         """End."""
         if self in sys.meta_path:
-            sys.meta_path.remove(self)  # type: ignore[arg-type]
+            sys.meta_path.remove(self)
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         """What the other finders find, with a loader that tells us."""
         for finder in sys.meta_path:
             find: Any = getattr(finder, "find_spec", None)
-            spec = None if finder is self or find is None else find(name, path, target)
+            spec: ModuleSpec | None = None if finder is self or find is None else find(name, path, target)
             if spec is not None:
                 if spec.loader is not None and self._wants(name, spec.origin) and hasattr(spec.loader, "exec_module"):
-                    spec.loader = _Loader(spec.loader, self._loaded)
+                    spec.loader = _Loader(spec.loader, self._loaded)  # type: ignore[assignment]
                 return spec
         return None
 

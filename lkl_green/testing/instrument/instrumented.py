@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from contextlib import contextmanager
-from os.path import basename
-from typing import TYPE_CHECKING
+from os.path import basename, isfile
+from typing import TYPE_CHECKING, Any
 
 from lkl_green.testing.instrument.announce import GATE
 from lkl_green.testing.instrument.compiled import compiled
@@ -14,7 +14,7 @@ from lkl_green.testing.instrument.importhook import ImportHook
 from lkl_green.testing.instrument.where import Where, unwrapped
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from types import FunctionType, ModuleType
 
 _SHOWN = 3
@@ -41,13 +41,15 @@ class Instrumented:
 
     def begin(self) -> None:
         """Give the modules points."""
-        modules = {file: module for module, file in self._where.modules()}
-        holders: list[object] = [self._test, *(vars(module) for module in modules.values())]
-        self._give_points(modules, holders)
+        modules = {file: vars(module) for module, file in self._where.modules()}
         test = unwrapped(self._test)
-        if self._where.test_file not in modules:
+        file = self._where.test_file
+        if file not in modules and isfile(file):  # loaded in a way that sys.modules does not know of
+            modules[file] = test.__globals__
+        elif file not in modules:
             name = getattr(test, "__qualname__", repr(test))
-            self._without_source = f"{name}: its module has no source file ({self._where.test_file or 'none'})"
+            self._without_source = f"{name}: its module has no source file ({file or 'none'})"
+        self._give_points(modules, [self._test, *modules.values()])
         self._hook.install()
 
     def end(self) -> None:
@@ -57,11 +59,17 @@ class Instrumented:
         GATE.modules = frozenset()
 
     def _imported(self, module: ModuleType, file: str) -> None:
-        self._give_points({file: module}, [vars(module)])
+        self._give_points({file: vars(module)}, [vars(module)])
 
-    def _give_points(self, modules: dict[str, ModuleType], holders: Iterable[object]) -> None:
-        names = {self._where.test_name, *(module.__name__ for module in modules.values())}
+    def _give_points(self, modules: Mapping[str, dict[str, Any]], holders: Iterable[object]) -> None:
+        """Exchange the code of functions.
+
+        Args:
+            modules: the globals of modules, by file.
+            holders: what holds functions of these modules.
+        """
         found: defaultdict[str, list[FunctionType]] = defaultdict(list)
+        names = {self._where.test_name, *(namespace.get("__name__", "") for namespace in modules.values())}
         for function in functions_from(holders, names):
             file = function.__code__.co_filename
             if file in modules:
@@ -84,7 +92,7 @@ class Instrumented:
         more = f"; and {len(left_out) - _SHOWN} more" if len(left_out) > _SHOWN else ""
         without = f"; left out: {'; '.join(left_out[:_SHOWN])}{more}" if left_out else ""
         if not self.accesses:
-            return f"NO POINTS IN ORDINARY CODE: races between plain statements are not seen{without}"
+            return f"no points in ordinary code, so that races between plain statements are not seen{without}"
         files = ", ".join(sorted(map(basename, self.accesses)))
         return f"points in {files}: {sum(self.accesses.values())} accesses{without}"
 

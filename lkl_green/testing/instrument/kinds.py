@@ -27,7 +27,7 @@ _FUNCTIONS = (
 )
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: defined by a class statement
 _OF_ONE_THREAD = (green_local, native_local, threading.local)
-_VIEWS = (type({}.keys()), type({}.values()), type({}.items()))
+_VIEWS: tuple[type, ...] = (type({}.keys()), type({}.values()), type({}.items()))
 
 # Methods of the containers that change nothing, and those of a dict that concern one item.
 _READERS = frozenset((
@@ -41,7 +41,7 @@ def where_kept(kind: type, name: str) -> int:
     """Where instances of a type keep an attribute."""
     if name.startswith("__") and name.endswith("__"):
         return NOWHERE
-    if issubclass(kind, _OF_ONE_THREAD) or kind.__module__.startswith("lkl_green."):
+    if issubclass(kind, _OF_ONE_THREAD):
         return NOWHERE
     held = _held_by_class(kind, name)
     if held is None:

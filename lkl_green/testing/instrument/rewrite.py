@@ -70,11 +70,11 @@ class Rewriter(ast.NodeTransformer):
 
     # -- scopes
 
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:  # noqa: N802
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         """Its body; its decorators and defaults belong to the scope around it."""
         return self._function(node)
 
-    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:  # noqa: N802
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:
         """As FunctionDef."""
         return self._function(node)
 
@@ -87,7 +87,7 @@ class Rewriter(ast.NodeTransformer):
             self._leave(outer)
         return node
 
-    def visit_Lambda(self, node: ast.Lambda) -> ast.AST:  # noqa: N802
+    def visit_Lambda(self, node: ast.Lambda) -> ast.AST:
         """As FunctionDef."""
         self._defaults(node.args)
         outer = self._enter(node)
@@ -95,7 +95,7 @@ class Rewriter(ast.NodeTransformer):
         self._leave(outer)
         return node
 
-    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:  # noqa: N802
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
         """Its methods only."""
         outer, around = self._enter(node, active=False), self._class
         self._class = node.name
@@ -151,7 +151,7 @@ class Rewriter(ast.NodeTransformer):
         text = f"{home.name}.{name}" if home.name else name
         return self.sites.new(name, text, f"{self._filename}::{home.name}" if home.name else self._filename, node)
 
-    def visit_Name(self, node: ast.Name) -> ast.AST:  # noqa: N802
+    def visit_Name(self, node: ast.Name) -> ast.AST:
         """A variable is read."""
         site = self._variable(node, node.id) if isinstance(node.ctx, ast.Load) else None
         return node if site is None else at(node, ast.BoolOp(ast.Or(), [call(node, "name", site), node]))
@@ -162,7 +162,7 @@ class Rewriter(ast.NodeTransformer):
         stored = (self._variable(name, name.id) for name in names if not isinstance(name.ctx, ast.Load))
         return [at(node, ast.Expr(call(node, "store", site))) for site in stored if site is not None]
 
-    def visit_NamedExpr(self, node: ast.NamedExpr) -> ast.AST:  # noqa: N802
+    def visit_NamedExpr(self, node: ast.NamedExpr) -> ast.AST:
         """A variable is bound in an expression."""
         site = self._variable(node, node.target.id)
         node.value = self.visit(node.value)
@@ -172,7 +172,7 @@ class Rewriter(ast.NodeTransformer):
 
     # -- attributes and items
 
-    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:  # noqa: N802
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
         """An attribute is read, written or deleted."""
         if not self._active or _is_super(node.value) or self._is_foreign(node.value) or _is_special(node.attr):
             self.generic_visit(node)
@@ -182,7 +182,7 @@ class Rewriter(ast.NodeTransformer):
         node.value = call(node.value, function, self.visit(node.value), site)
         return node
 
-    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:  # noqa: N802
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
         """An item is read; or written or deleted, where the key is a name or a constant."""
         if not self._active:
             self.generic_visit(node)
@@ -215,7 +215,7 @@ class Rewriter(ast.NodeTransformer):
 
     # -- statements that bind
 
-    def visit_Assign(self, node: ast.Assign) -> Any:  # noqa: N802
+    def visit_Assign(self, node: ast.Assign) -> Any:
         """The value, a point, the store."""
         if not self._active:
             self.generic_visit(node)
@@ -244,7 +244,7 @@ class Rewriter(ast.NodeTransformer):
         triple = call(node, "triple", value, self.visit(target.value), self._key(target.slice), site)
         return at(node, ast.Expr(call(target, "setitem", spread(target, triple))))
 
-    def visit_AnnAssign(self, node: ast.AnnAssign) -> Any:  # noqa: N802
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> Any:
         """As an assignment; what is not one declares only, and its annotation is left alone."""
         if not self._active or node.value is None:
             return node
@@ -255,7 +255,7 @@ class Rewriter(ast.NodeTransformer):
             node.target = self.visit(node.target)
         return node
 
-    def visit_AugAssign(self, node: ast.AugAssign) -> Any:  # noqa: N802
+    def visit_AugAssign(self, node: ast.AugAssign) -> Any:
         """Two points: before the load, and between the value and the store."""
         if not self._active:
             return node
@@ -302,7 +302,7 @@ class Rewriter(ast.NodeTransformer):
             node.value = call(target, "update_whole", load(target, target.id), whole, node.value)
         return node
 
-    def visit_Delete(self, node: ast.Delete) -> Any:  # noqa: N802
+    def visit_Delete(self, node: ast.Delete) -> Any:
         """A point before each deletion."""
         if not self._active:
             return node
@@ -341,41 +341,41 @@ class Rewriter(ast.NodeTransformer):
             return self.visit(node)  # type: ignore[no-any-return]
         return node
 
-    def visit_Assert(self, node: ast.Assert) -> ast.AST:  # noqa: N802
+    def visit_Assert(self, node: ast.Assert) -> ast.AST:
         """Its test; its message is not evaluated if it holds."""
         if self._active:
             node.test = self._asserted(node.test)
         return node
 
-    def visit_BoolOp(self, node: ast.BoolOp) -> ast.AST:  # noqa: N802
+    def visit_BoolOp(self, node: ast.BoolOp) -> ast.AST:
         """All values but the last are asked whether they are true."""
         node.values = [*map(self._truth, node.values[:-1]), self.visit(node.values[-1])]
         return node
 
-    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:  # noqa: N802
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
         """`not` asks whether its operand is true."""
         node.operand = self._truth(node.operand) if isinstance(node.op, ast.Not) else self.visit(node.operand)
         return node
 
-    def visit_IfExp(self, node: ast.IfExp) -> ast.AST:  # noqa: N802
+    def visit_IfExp(self, node: ast.IfExp) -> ast.AST:
         """Its test is asked whether it is true."""
         node.test, node.body, node.orelse = self._truth(node.test), self.visit(node.body), self.visit(node.orelse)
         return node
 
-    def visit_If(self, node: ast.If) -> ast.AST:  # noqa: N802
+    def visit_If(self, node: ast.If) -> ast.AST:
         """Its test is asked whether it is true."""
         if not build.is_failing_branch(node):
             node.test = self._truth(node.test)
             node.body, node.orelse = self._body(node.body), self._body(node.orelse)
         return node
 
-    def visit_While(self, node: ast.While) -> ast.AST:  # noqa: N802
+    def visit_While(self, node: ast.While) -> ast.AST:
         """Its test is asked whether it is true."""
         node.test = self._truth(node.test)
         node.body, node.orelse = self._body(node.body), self._body(node.orelse)
         return node
 
-    def visit_Compare(self, node: ast.Compare) -> ast.AST:  # noqa: N802
+    def visit_Compare(self, node: ast.Compare) -> ast.AST:
         """`in` looks at its container as a whole."""
         node.left = self.visit(node.left)
         node.comparators = [
@@ -384,7 +384,7 @@ class Rewriter(ast.NodeTransformer):
         ]
         return node
 
-    def visit_Starred(self, node: ast.Starred) -> ast.AST:  # noqa: N802
+    def visit_Starred(self, node: ast.Starred) -> ast.AST:
         """Unpacking looks at a container as a whole."""
         node.value = self._read_whole(node.value) if isinstance(node.ctx, ast.Load) else self.visit(node.value)
         return node
@@ -397,7 +397,7 @@ class Rewriter(ast.NodeTransformer):
             return new
         return call(node, "steps", new, self._site(node, "", text))
 
-    def visit_For(self, node: ast.For) -> Any:  # noqa: N802
+    def visit_For(self, node: ast.For) -> Any:
         """A point before each step."""
         before = self._binds(node, node.target)
         node.iter, node.target = self._steps(node.iter), self.visit(node.target)
@@ -413,7 +413,7 @@ class Rewriter(ast.NodeTransformer):
 
     # -- calls
 
-    def visit_Call(self, node: ast.Call) -> ast.AST:  # noqa: N802
+    def visit_Call(self, node: ast.Call) -> ast.AST:
         """Methods that containers have, and functions that are given containers."""
         if not self._active or self._is_foreign(node.func):
             self.generic_visit(node)
@@ -470,11 +470,11 @@ class Rewriter(ast.NodeTransformer):
         node.body = self._body(node.body)
         return node
 
-    def visit_TypeAlias(self, node: ast.AST) -> ast.AST:  # noqa: N802
+    def visit_TypeAlias(self, node: ast.AST) -> ast.AST:
         """Its value is evaluated when somebody asks for it."""
         return node
 
-    def visit_With(self, node: ast.With) -> Any:  # noqa: N802
+    def visit_With(self, node: ast.With) -> Any:
         """`as` binds."""
         targets = [item.optional_vars for item in node.items if item.optional_vars is not None]
         before = self._binds(node, *targets)

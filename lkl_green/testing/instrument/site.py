@@ -8,11 +8,11 @@ with the program's names, show in `dir()`, and are mangled in classes.
 
 from __future__ import annotations
 
+from types import CodeType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import CodeType
 
 # No string constant of a program begins so, or its function would fail the comparison of code objects at worst.
 _MARK = "\0lkl_green point "
@@ -57,4 +57,4 @@ def link(code: CodeType, objects: Mapping[str, object]) -> CodeType:
 def _linked(const: object, objects: Mapping[str, object]) -> object:
     if isinstance(const, str):
         return objects[const] if const.startswith(_MARK) else const
-    return link(const, objects) if hasattr(const, "co_consts") else const
+    return link(const, objects) if isinstance(const, CodeType) else const
