@@ -35,7 +35,9 @@ def test_of(bug: Bug) -> Callable[[], object]:
 def find(bug: Bug, seeds: int, directory: str) -> dict[str, Any]:
     """Explore under several seeds; how many schedules each needs. The first one's failure is saved, and shrunk."""
     test = test_of(bug)
-    reports = [explore(test, threads=True, schedules=_WITHIN, seed=seed, name=bug.test) for seed in range(seeds)]
+    reports = [
+        explore(test, threads=True, points="sync", schedules=_WITHIN, seed=seed, name=bug.test) for seed in range(seeds)
+    ]
     failure = reports[0].failure
     if failure is None:
         return {"needed": []}
@@ -60,7 +62,7 @@ def passes(bug: Bug, schedules: int, searched: int) -> list[dict[str, Any]]:
     """Explore a release that should have no bug: as it was found, and in search of all schedules there are."""
     test, outcomes = test_of(bug), []
     for policy, limit in (("pos", schedules), *((search, searched) for search in SEARCHES)):
-        report = explore(test, threads=True, policy=policy, schedules=limit, name=bug.test)
+        report = explore(test, threads=True, points="sync", policy=policy, schedules=limit, name=bug.test)
         outcomes.append(
             {
                 "policy": policy,

@@ -73,8 +73,8 @@ def add(commands: Any) -> None:
     explore.add_argument(
         "--points",
         choices=("memory", "sync"),
-        help="where threads are interleaved: at accesses of ordinary code, too, which is the default with --threads; or "
-        "at locks, queues and their like only",
+        help="where threads are interleaved: memory, at accesses of ordinary code, too, the default with --threads; "
+        "sync, at locks, queues and their like only",
     )
     explore.add_argument(
         "--points-in",

@@ -131,7 +131,7 @@ class Report:
         steps: operations in all of them.
         failures: at most one, unless the exploration was told to go on.
         elapsed_s: wall-clock time.
-        points: which modules have points in ordinary code, how many accesses, and what was left out; "" if there are none.
+        points: which modules have points in ordinary code, how many accesses, and what was left out; "" without them.
         warnings: what looks wrong though no schedule failed of it: locks taken in contradicting orders, or left held.
     """
 

@@ -20,9 +20,9 @@ Rewritten code is shared by everything that calls it while it is in place: kerne
 other OS threads. `GATE` tells them apart. It is one object of the process, as the rewritten code objects are, which
 refer to these functions.
 
-*A point that decides nothing must cost little.* If only one task can run there is nothing to decide, and these functions
-look no further than at `GATE.crowd`, the controller's list of the tasks that can run. It is empty where nothing is
-explored.
+*A point that decides nothing must cost little.* If only one task can run there is nothing to decide, and these
+functions look no further than at `GATE.crowd`, the controller's list of the tasks that can run. It is empty where
+nothing is explored.
 """
 
 from __future__ import annotations

@@ -13,11 +13,15 @@ module's own functions.
 from __future__ import annotations
 
 import ast
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+_MADE_HERE = (ast.List, ast.Set, ast.Dict, ast.ListComp, ast.SetComp, ast.DictComp)
 _LOOPS = (ast.For, ast.AsyncFor, ast.While)
 
 _Position = tuple[int, int]
@@ -46,6 +50,7 @@ class Scope:
         self.globals: set[str] = set()
         self.nonlocals: set[str] = set()
         self.declared: set[str] = set()  # of a module: what functions declare `global`; of a function: `nonlocal`
+        self.leaks: set[str] = set()  # names whose objects are given away, or come from elsewhere
         self.captured: dict[str, _Position] = {}  # names that inner functions use, with the first of these
 
     def home(self, name: str) -> Scope | None:
@@ -61,6 +66,13 @@ class Scope:
             inside = False
             scope = scope.parent
         return None
+
+    def confines(self, name: str) -> bool:
+        """Whether what a local variable holds is made in this function, and is never given away.
+
+        Such a list belongs to one call, and so to one thread.
+        """
+        return self.kind == "function" and name not in self.leaks and name not in self.captured
 
     @property
     def module(self) -> Scope:
@@ -152,6 +164,7 @@ class _Binder(_Walker):
                 *filter(None, (arguments.vararg, arguments.kwarg)),
             ):
                 scope.bindings[argument.arg] = [_Binding((0, 0))]
+                scope.leaks.add(argument.arg)
             self.enter(node, scope)
         elif isinstance(node, ast.ClassDef):
             self._bind(node.name, node, is_definition=True)
@@ -194,6 +207,7 @@ class _Binder(_Walker):
             name = getattr(node, "rest", None) if isinstance(node, ast.MatchMapping) else getattr(node, "name", None)
             if isinstance(name, str):  # except ... as name, case ... as name
                 self._bind(name, node)
+                self.scope.leaks.add(name)
 
     def _bind(self, name: str, node: ast.AST, scope: Scope | None = None, *, is_definition: bool = False) -> None:
         position = (getattr(node, "lineno", 0), getattr(node, "col_offset", 0))
@@ -207,6 +221,7 @@ class _Uses(_Walker):
     def __init__(self, scopes: dict[ast.AST, Scope]) -> None:
         super().__init__(scopes)
         self._functions: list[tuple[Scope, _Position]] = []
+        self._kept: set[int] = set()  # uses of variables that give nothing away, by the id of the node
 
     def visit(self, node: ast.AST) -> None:
         if isinstance(node, _FUNCTIONS):
@@ -219,7 +234,16 @@ class _Uses(_Walker):
                 self._declare(name)
         elif isinstance(node, ast.Name):
             self._use(node.id)
+            if id(node) not in self._kept:
+                self._leak(node.id)
+        else:
+            self._kept.update(map(id, _kept_by(node)))
         super().visit(node)
+
+    def _leak(self, name: str) -> None:
+        home = self.scope.home(name)
+        if home is not None:
+            home.leaks.add(name)
 
     def _declare(self, name: str) -> None:
         parent = self.scope.parent
@@ -235,6 +259,22 @@ class _Uses(_Walker):
             if _is_inside(scope, home):
                 home.captured[name] = min(position, home.captured.get(name, position))
                 return
+
+
+def _kept_by(node: ast.AST) -> Iterator[ast.AST]:
+    """The parts of a node at which a variable can stand without giving away the container that it holds."""
+    if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(node.value, _MADE_HERE):
+        yield from node.targets if isinstance(node, ast.Assign) else [node.target]
+    elif isinstance(node, ast.For | ast.comprehension):
+        yield node.iter
+    elif isinstance(node, ast.Subscript):
+        yield node.value
+    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        yield node.func.value  # a method of a container does not give the container away
+    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "len":
+        yield from node.args
+    elif isinstance(node, ast.Compare) and isinstance(node.ops[-1], ast.In | ast.NotIn):
+        yield node.comparators[-1]
 
 
 def _is_inside(scope: Scope, home: Scope) -> bool:

@@ -82,7 +82,7 @@ def unwrapped(test: Any) -> Any:
         elif hasattr(test, "__wrapped__"):
             test = test.__wrapped__
         else:
-            return test if hasattr(test, "__code__") else getattr(type(test), "__call__", test)
+            return test if hasattr(test, "__code__") else vars(type(test)).get("__call__", test)
 
 
 def _is_below(file: str, root: str) -> bool:
