@@ -20,9 +20,9 @@ code said that nothing may come between. It belongs to the step that began befor
 the tasks as something that can happen next; so does the expiry of the first armed timer. To choose it is to deliver it
 in the task that runs, as on a real machine, and then to decide again.
 
-*Accesses* of ordinary code, where they have points, are announced one by one, and a program makes many. If no other task
-can run they are no steps, and `access()` is called only for policies that want to know every operation. They have a
-limit of their own, because a long computation is not an endless schedule.
+*Accesses* of ordinary code, where they have points, are announced one by one, and a program makes many. If no other
+task can run they are no steps, and `access()` is called only for policies that want to know every operation. They have
+a limit of their own, because a long computation is not an endless schedule.
 
 Everything here is on the path of tens of thousands of schedules a second: it counts, it appends, it does not look.
 """
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
 
 # Accesses of ordinary code that a schedule may make, for each step that it may take.
-_ACCESSES_EACH = 20
+_ACCESSES_EACH = 50
 
 # Of those that a task makes while no other one can run, policies that look at every operation see so many.
 _ALONE = 10_000

@@ -108,13 +108,15 @@ class Gate:
         return self._kernel is not None and running_here.kernel is self._kernel
 
     def spent(self) -> None:
-        """The limit of accesses was reached, or none is counted."""
+        """The limit of accesses was reached."""
         if self._is_here:
             self._endless()
 
     def announce(self, kind: str, place: Place) -> None:
         """A place is about to be accessed."""
         if self._is_here:
+            if self.left < 0:
+                self._endless()
             self._access(kind, place)
 
     # -- which place

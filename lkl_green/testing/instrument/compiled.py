@@ -35,11 +35,13 @@ class Compiled(NamedTuple):
     Attributes:
         codes: the code with points, by the plain code that is equal to what is loaded. The same object where a function
             has no access.
+        rewritten: the codes with points, by id.
         accesses: how many accesses the module has.
         error: why there are none; "" if there is no reason.
     """
 
     codes: dict[CodeType, CodeType]
+    rewritten: dict[int, CodeType]
     accesses: int = 0
     error: str = ""
 
@@ -54,7 +56,7 @@ def compiled(namespace: Mapping[str, Any], filename: str) -> Compiled:
     try:
         found = os.stat(filename)
     except OSError:
-        return Compiled({}, error="its source is not there")
+        return Compiled({}, {}, error="its source is not there")
     return _compiled(filename, found.st_mtime_ns, found.st_size, _assertion_rewriter(namespace))
 
 
@@ -72,8 +74,9 @@ def _compiled(filename: str, _mtime_ns: int, _size: int, rewriter: Any) -> Compi
             plain = compile(tree, filename, "exec", dont_inherit=True)
             new, sites = _rewritten(tree, filename)
     except (OSError, SyntaxError, ValueError, RecursionError) as error:
-        return Compiled({}, error=f"its source cannot be compiled: {error}")
-    return Compiled(dict(_pairs(plain, new)), sites)
+        return Compiled({}, {}, error=f"its source cannot be compiled: {error}")
+    codes = dict(_pairs(plain, new))
+    return Compiled(codes, {id(code): code for code in codes.values()}, sites)
 
 
 def _rewritten(tree: ast.Module, filename: str) -> tuple[CodeType, int]:

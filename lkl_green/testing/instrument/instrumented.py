@@ -37,6 +37,7 @@ class Instrumented:
         self._exchange = Exchange()
         self._hook = ImportHook(where, self._imported)
         self._without_source = ""
+        self._around = GATE.modules
         self.accesses: dict[str, int] = {}
 
     def begin(self) -> None:
@@ -56,7 +57,7 @@ class Instrumented:
         """Take them out again."""
         self._hook.remove()
         self._exchange.undo()
-        GATE.modules = frozenset()
+        GATE.modules = self._around
 
     def _imported(self, module: ModuleType, file: str) -> None:
         self._give_points({file: vars(module)}, [vars(module)])
@@ -78,7 +79,7 @@ class Instrumented:
             code = compiled(modules[file], file)
             if self._exchange.exchange(functions, code, basename(file)):
                 self.accesses[file] = code.accesses
-        GATE.modules = frozenset(self.accesses)
+        GATE.modules |= self.accesses.keys()
 
     @property
     def left_out(self) -> list[str]:
