@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import sys
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +15,7 @@ from lkl_green.testing.settings import ScheduleSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 
 def together(*functions: Callable[[], object]) -> None:
@@ -176,7 +176,7 @@ def test_an_increment_takes_no_more_than_four_schedules_and_is_told_by_name() ->
     assert report.points in report.text()
 
 
-@pytest.mark.parametrize("policy", ["pos", "portfolio", "pct", "random", "surw", "preemption-bound", "dfs"])
+@pytest.mark.parametrize("policy", ["pos", "portfolio", "pct", "random", "surw"])
 def test_policies_find_it(policy: str) -> None:
     assert explore(test_is_incremented, threads=True, policy=policy).outcome is Outcome.FAILED
 
