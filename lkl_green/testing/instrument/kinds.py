@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 import gc
-import threading
 import types
 from typing import Any, Final
 
@@ -26,7 +25,7 @@ _FUNCTIONS = (
     staticmethod,
 )
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: defined by a class statement
-_OF_ONE_THREAD = (green_local, native_local, threading.local)
+_OF_ONE_THREAD = (green_local, native_local)
 _VIEWS: tuple[type, ...] = (type({}.keys()), type({}.values()), type({}.items()))
 
 # Methods of the containers that change nothing, and those of a dict that concern one item.
