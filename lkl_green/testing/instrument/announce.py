@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 _NONE: Final = ()
 _UNLIMITED: Final = 1 << 62
+_MOST_KEPT: Final = 1000
 # Longer than one: all accesses are looked at.
 _ALWAYS: Final = (None, None)
 
@@ -58,7 +59,7 @@ class Gate:
         modules: the files of the modules whose global variables have points.
     """
 
-    __slots__ = ("_access", "_endless", "_kept", "_kernel", "_places", "_variables", "crowd", "left", "modules")
+    __slots__ = ("_access", "_containers", "_endless", "_kept", "_kernel", "_places", "_variables", "crowd", "left", "modules")
 
     def __init__(self) -> None:
         self.crowd: Sequence[object] = _NONE
@@ -69,6 +70,7 @@ class Gate:
         self._endless: Callable[[], None]
         self._places = Places()
         self._kept: dict[tuple[type, str], int] = {}
+        self._containers: dict[type, bool] = {}
         self._variables: dict[tuple[str, str], VariablePlace] = {}
 
     def open(
@@ -100,7 +102,13 @@ class Gate:
         self.left = _UNLIMITED
         self._kernel = None
         self._places.clear()
+        if len(self._kept) + len(self._containers) > _MOST_KEPT:  # the schedules define classes of their own
+            self.forget_types()
+
+    def forget_types(self) -> None:
+        """Let go of the program's types: a campaign has ended."""
         self._kept.clear()
+        self._containers.clear()
 
     @property
     def _is_here(self) -> bool:
@@ -154,15 +162,23 @@ class Gate:
         """A variable is about to be accessed."""
         self.announce(kind, self.variable(site.scope, site.name, site.text))
 
+    def is_container(self, obj: object) -> bool:
+        """Whether an object holds others, and can be changed."""
+        of = type(obj)
+        known = self._containers.get(of)
+        if known is None:
+            known = self._containers[of] = kinds.is_container(of)
+        return known
+
     def item(self, kind: str, obj: Any, key: Any, site: Site) -> None:
         """An item is about to be accessed."""
-        if kinds.is_container(type(obj)):
+        if self.is_container(obj):
             self.announce(kind, self._places.item(obj, key, site.text))
 
     def whole(self, kind: str, obj: Any, site: Site) -> None:
         """A container is about to be accessed as a whole."""
         obj = kinds.container_behind(obj)
-        if kinds.is_container(type(obj)):
+        if self.is_container(obj):
             self.announce(kind, self._places.whole(obj, site.text))
 
     def call(self, site: Site, function: Any, args: Sequence[Any]) -> None:
@@ -172,7 +188,7 @@ class Gate:
         for arg in args:
             self.whole("read", arg, site)
         obj, name = function.__self__, function.__name__
-        if not kinds.is_container(type(obj)):
+        if not self.is_container(obj):
             return
         kind = "write" if kinds.changes(name) else "read"
         if args and kinds.is_of_one_item(obj, name):
@@ -292,7 +308,7 @@ def update_whole(obj: Any, site: Site, value: Any) -> Any:
 
 def steps(obj: Any, site: Site) -> Any:
     """What to iterate over: with a point before each step, if it is a container."""
-    if GATE._kernel is None or not kinds.is_container(type(kinds.container_behind(obj))):
+    if GATE._kernel is None or not GATE.is_container(kinds.container_behind(obj)):
         return obj
     return _stepping(obj, iter(obj), site)
 

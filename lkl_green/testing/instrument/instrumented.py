@@ -58,6 +58,7 @@ class Instrumented:
         self._hook.remove()
         self._exchange.undo()
         GATE.modules = self._around
+        GATE.forget_types()
 
     def _imported(self, module: ModuleType, file: str) -> None:
         self._give_points({file: vars(module)}, [vars(module)])
