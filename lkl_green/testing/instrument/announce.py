@@ -59,7 +59,18 @@ class Gate:
         modules: the files of the modules whose global variables have points.
     """
 
-    __slots__ = ("_access", "_containers", "_endless", "_kept", "_kernel", "_places", "_variables", "crowd", "left", "modules")
+    __slots__ = (
+        "_access",
+        "_containers",
+        "_endless",
+        "_kept",
+        "_kernel",
+        "_places",
+        "_variables",
+        "crowd",
+        "left",
+        "modules",
+    )
 
     def __init__(self) -> None:
         self.crowd: Sequence[object] = _NONE
