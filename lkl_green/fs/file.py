@@ -139,7 +139,10 @@ class File(NoCopy):
             if not isinstance(data, memoryview):
                 raise OSError(errno.EFAULT, f"write() takes bytes, not {type(data).__name__}; encode text first")
             data = data.tobytes()
-        return self._write(data)
+        written = self._write(data)
+        if sched.after is not None:
+            sched.after()
+        return written
 
     def ioctl(self, request: int, arg: Any = None) -> int:
         """Whatever else this kind of file can do. Raises OSError: ENOTTY, EBADF."""

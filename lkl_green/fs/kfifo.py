@@ -155,6 +155,8 @@ class KFifo(Bindable, Generic[T]):
             self._wait_to_put(element, timeout_ns)
         else:
             self._put(element)
+        if self._sched.after is not None:
+            self._sched.after()
 
     def try_put(self, element: T) -> bool:
         """Put an element in if there is a place; whether there was. From interrupt handlers, too (kfifo_put()).
@@ -165,6 +167,8 @@ class KFifo(Bindable, Generic[T]):
         if not self.closed and self.is_full:
             return False
         self._put(element)
+        if self._sched.after is not None:
+            self._sched.after()
         return True
 
     def _put(self, element: T) -> None:

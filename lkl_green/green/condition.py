@@ -109,6 +109,8 @@ def condition_notify(self: Any, n: int = 1) -> None:
     if kernel is not None and kernel.sched.listener is not None and type(self._lock) not in originals.LOCK_TYPES:
         kernel.sched.listener("notify", self)
     originals.condition_notify(self, n)
+    if kernel is not None and kernel.sched.after is not None:
+        kernel.sched.after()
 
 
 def _withdraw(waiters: Any, waiter: Waiter) -> None:
@@ -146,6 +148,8 @@ def event_set(self: Any) -> None:
     waiters = self._cond._waiters
     while waiters:
         waiters.popleft().release()
+    if kernel.sched.after is not None:
+        kernel.sched.after()
 
 
 def event_clear(self: Any) -> None:
@@ -250,3 +254,5 @@ def _give(self: Any, n: int, kernel: Kernel) -> None:
             waiters.popleft().release()
     if kernel.sched.listener is None:
         rest(kernel)
+    elif kernel.sched.after is not None:
+        kernel.sched.after()

@@ -129,6 +129,8 @@ class Lock:
             sched.listener("unlock", self)
             if self.owner is not None:
                 self._free(sched)
+                if sched.after is not None:
+                    sched.after()
                 return
         elif self.owner is not None:
             if self._waiters:

@@ -31,8 +31,12 @@ class SimpleQueue:
         self._items.append(item)
         if self._waiters:
             self._waiters.popleft().release()
-        if kernel is not None and kernel.sched.listener is None:
+        if kernel is None:
+            return
+        if kernel.sched.listener is None:
             rest(kernel)
+        elif kernel.sched.after is not None:
+            kernel.sched.after()
 
     def put_nowait(self, item: Any) -> None:
         """The same."""

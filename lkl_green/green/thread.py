@@ -154,8 +154,11 @@ def thread_start(self: Any) -> None:
 def wake_new(sched: Scheduler, task: Task) -> None:
     """Let the new thread run at once, as CPython does; with a listener, who is next was decided before the start."""
     sched.wake_up_new_task(task)
-    if sched.listener is None and not sched.current.preempt_count:
-        sched.schedule()
+    if sched.listener is None:
+        if not sched.current.preempt_count:
+            sched.schedule()
+    elif sched.after is not None:
+        sched.after()
 
 
 def _first_context(thread: Any) -> Context:

@@ -43,7 +43,7 @@ _NOT_BOUND = 1 << 32
 _PARTS = frozenset({"sched", "tasklets", "timers"})
 
 # What operations ask of these parts that need no kernel, such as `up()` of a semaphore that no task waits for.
-_WITHOUT_KERNEL: dict[str, Any] = {"disarm": lambda _timer: False, "listener": None, "running": None}
+_WITHOUT_KERNEL: dict[str, Any] = {"after": None, "disarm": lambda _timer: False, "listener": None, "running": None}
 
 
 class Bindable(NoCopy):

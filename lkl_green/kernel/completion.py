@@ -52,6 +52,8 @@ class Completion(SimpleWaitQueue):
             self._serve_first()
         elif self.done != _ALL:
             self.done += 1
+        if sched.after is not None:
+            sched.after()
 
     _pass_on = complete
 
@@ -63,14 +65,15 @@ class Completion(SimpleWaitQueue):
         if sched.listener is not None:
             sched.listener("complete_all", self)
         self.done = _ALL
-        if not self._waiters:
-            return
-        sched.preempt_disable()  # a waiter that preempted us could reinitialise it, wait again and be served again
-        try:
-            while self._waiters:
-                self._serve_first()
-        finally:
-            sched.preempt_enable()
+        if self._waiters:
+            sched.preempt_disable()  # a waiter that preempted us could reinitialise it, wait again and be served again
+            try:
+                while self._waiters:
+                    self._serve_first()
+            finally:
+                sched.preempt_enable()
+        if sched.after is not None:
+            sched.after()
 
     def reinit_completion(self) -> None:
         """Make it wait again after `complete_all()`."""

@@ -127,6 +127,8 @@ class Semaphore(SimpleWaitQueue):
             sched.try_to_wake_up(task)
         else:
             self.count += 1
+        if sched.after is not None:
+            sched.after()
 
     _pass_on = up
 
@@ -207,6 +209,8 @@ class Mutex(SimpleWaitQueue):
             self._serve_first()
         else:
             self.owner = None
+        if sched.after is not None:
+            sched.after()
 
     _pass_on = unlock
 
@@ -313,7 +317,10 @@ class SpinLock(Bindable):
     def unlock(self) -> None:
         """Unlock and enable preemption again. Raises LockMisuse if it is not held by the caller."""
         self._release()
-        self._sched.preempt_enable()
+        sched = self._sched
+        sched.preempt_enable()
+        if sched.after is not None:
+            sched.after()
 
     def _release(self) -> None:
         sched = self._sched
@@ -337,7 +344,10 @@ class SpinLock(Bindable):
         """Unlock, restore interrupts, then enable preemption: what interrupted comes before who preempts."""
         self._release()
         self._kernel.irq.local_irq_restore(flags)
-        self._sched.preempt_enable()
+        sched = self._sched
+        sched.preempt_enable()
+        if sched.after is not None:
+            sched.after()
 
     def __enter__(self) -> Self:
         self.lock()

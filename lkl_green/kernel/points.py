@@ -1,6 +1,8 @@
 """What each kind of scheduling point does to its object.
 
-A scheduling point is announced to `sched.listener` as (kind, object), before the operation is done. This table is the
+A scheduling point is announced to `sched.listener` as (kind, object), before the operation is done. A second one stands
+after each operation that lets others continue, a release or a notification, and is announced to `sched.after`: what
+the task does next, in plain statements, may come after what the others do. This table is the
 only place that says what a kind means. The policies and detectors of a schedule explorer take their sets of kinds from
 it, so that they cannot disagree.
 
@@ -37,7 +39,7 @@ Kind = Literal[
     # sleeping and waking
     "wait", "wait_event", "wake_up", "notify", "wake", "wait_for_completion", "complete", "complete_all", "sleep",
     # tasks
-    "start", "resume", "yield", "join",
+    "start", "resume", "yield", "after", "join",
     # data
     "read", "write", "poll", "receive", "put", "get", "close",
     # works
@@ -48,10 +50,12 @@ Kind = Literal[
 
 Effect = Literal["reads", "changes", "takes", "gives", "ends"]
 
-# What a task is about to do that has announced nothing: run for the first time, run on after a sleep, or after a yield.
+# What a task is about to do that has announced nothing: run for the first time, or continue after a sleep, after a
+# yield, or after an operation that lets others continue.
 START: Final = "start"
 RESUME: Final = "resume"
 YIELD: Final = "yield"
+AFTER: Final = "after"
 
 
 class Point(NamedTuple):
@@ -124,6 +128,7 @@ POINTS: Final = Points({
     "start": Point("changes", "is_alive() sees the start of a thread; a task's first run has no object"),
     "resume": Point("reads", "continues after a sleep; it has no object"),
     "yield": Point("reads", "continues after it gave up the CPU; it has no object"),
+    "after": Point("reads", "continues after an operation that lets others continue; it has no object"),
     "join": Point("ends", "the end of a task lets all through that join it", waits=True),
     # -- data
     "read": Point("reads", "a shared variable, or the state of a lock, queue or thread that is looked at"),

@@ -95,11 +95,13 @@ class Scheduler:
         tasks: all tasks of the kernel.
         post_switch: the next task has to look at who ran before it.
         trace: who is told of switches and wake-ups; None while nobody listens.
-        listener: who is told of scheduling points; None while nobody listens.
+        listener: called with each operation before it is done; None: operations are not announced.
+        after: called after each operation that lets other tasks continue; None: these are not announced.
         notifiers: who is called in a task when it is switched to (Linux: preempt notifiers); may sleep.
     """
 
     __slots__ = (
+        "after",
         "arch",
         "at_checkpoint",
         "checkpoint",
@@ -153,6 +155,7 @@ class Scheduler:
         self.post_switch = False
         self.trace: Tracepoints | None = None
         self.listener: Callable[[Kind, object], None] | None = None
+        self.after: Callable[[], None] | None = None
         # Set by the kernel at boot: what a checkpoint looks at, and what becomes of tasks at the end and the beginning.
         self.at_checkpoint: Callable[[], bool]
         self.on_dead: Callable[[Task], None]
@@ -420,7 +423,10 @@ class Scheduler:
         """
         if self.listener is not None:
             self.listener("wake", task)
-        return self.try_to_wake_up(task)
+        woken = self.try_to_wake_up(task)
+        if self.after is not None:
+            self.after()
+        return woken
 
     def try_to_wake_up(self, task: Task, states: int = TASK_NORMAL) -> bool:
         """`wake_up_process` as part of a primitive, whose own scheduling point has been announced.

@@ -101,9 +101,10 @@ class WaitQueueHead(Bindable):
         sched = self._kernel.sched
         if sched.listener is not None:
             sched.listener("wake_up", self)
-        if not self._waiters and not self._exclusive:
-            return 0
-        return self.do_wake_up(nr_exclusive, states)
+        woken = self.do_wake_up(nr_exclusive, states) if self._waiters or self._exclusive else 0
+        if sched.after is not None:
+            sched.after()
+        return woken
 
     def do_wake_up(self, nr_exclusive: int = 1, states: int = TASK_NORMAL) -> int:
         """`wake_up` as part of a primitive, whose own scheduling point has been announced."""

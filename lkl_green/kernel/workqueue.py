@@ -66,6 +66,8 @@ class Workqueue(NoCopy):
             return False
         work.pending = True
         self._insert(work)
+        if sched.after is not None:
+            sched.after()
         return True
 
     def expired(self, dwork: DelayedWork) -> None:
@@ -99,6 +101,8 @@ class Workqueue(NoCopy):
         if dwork.pending or (dwork.canceling and not dwork.may_be_queued(self._kernel)) or self._refuses(dwork):
             return False
         self._start(dwork, delay_ns)
+        if sched.after is not None:
+            sched.after()
         return True
 
     def mod_delayed_work(self, dwork: DelayedWork, delay_ns: int) -> bool:
@@ -118,6 +122,8 @@ class Workqueue(NoCopy):
                 self._start(dwork, delay_ns)
         finally:
             sched.preempt_enable()
+        if sched.after is not None:
+            sched.after()
         return was_pending
 
     def _start(self, dwork: DelayedWork, delay_ns: int) -> None:

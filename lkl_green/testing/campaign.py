@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from lkl_green.testing.detect.divergence import MESSAGE_DIFFERS, NO_STEP_DIFFERS, first_divergence, not_deterministic
@@ -116,9 +116,10 @@ class Campaign:
         settings: Settings,
     ) -> None:
         self.test = test
-        self.settings = settings
         self.name = settings.name or test_name(test)
         self.policy = make_policy(settings.policy)
+        # A search reaches each order of operations by the points before them: further decisions would only repeat it.
+        self.settings = settings = replace(settings, after_points=settings.after_points and not self.policy.systematic)
         self._untaught = copy.deepcopy(self.policy) if self.policy.learns else None
         self.testbed = Testbed(settings)
         self.warnings: dict[str, None] = {}

@@ -32,7 +32,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NoReturn
 
 from lkl_green.errors import ScheduleAborted
-from lkl_green.kernel.points import RESUME, YIELD
+from lkl_green.kernel.points import AFTER, RESUME, YIELD
 from lkl_green.kernel.policy import SchedulingPolicy
 from lkl_green.kernel.sched import NEVER
 from lkl_green.kernel.task import EXIT_DEAD, TASK_RUNNING
@@ -64,6 +64,7 @@ class Controller(SchedulingPolicy):
     __slots__ = (
         "_accesses_left",
         "_actors",
+        "_after_points",
         "_bearers",
         "_choose",
         "_executes",
@@ -98,6 +99,7 @@ class Controller(SchedulingPolicy):
         self._running: Actor | None = None
         self._next: Actor | None = None
         self._parked: dict[int, Actor] = {}
+        self._after_points = False
         self._explore_time = False
         self._executes = None
         self._max_steps = self._limit = NEVER
@@ -114,13 +116,21 @@ class Controller(SchedulingPolicy):
     # -- one schedule
 
     def connect(
-        self, kernel: Kernel, max_steps: int, *, explore_time: bool, explore_irqs: bool, memory: bool = False
+        self,
+        kernel: Kernel,
+        max_steps: int,
+        *,
+        explore_time: bool,
+        explore_irqs: bool,
+        after_points: bool,
+        memory: bool = False,
     ) -> None:
         """Learn which kernel this is the policy of, once it has been made, and what is to be explored."""
         self._kernel = kernel
         self._memory = memory
         self._max_steps = max_steps
         self._explore_time = explore_time
+        self._after_points = after_points
         self._listen = self.point_among_events if explore_time else self.point
         kernel.timers.tie_break = self._tie_break
         if explore_irqs:
@@ -138,6 +148,8 @@ class Controller(SchedulingPolicy):
         if type(policy).executes is not Policy.executes:
             self._executes = policy.executes
         self._sched.listener = self._listen
+        if self._after_points:
+            self._sched.after = self.after
         if self._memory:
             self._open_gate()
 
@@ -152,6 +164,7 @@ class Controller(SchedulingPolicy):
         if self._memory:
             GATE.close()
         self._sched.listener = None
+        self._sched.after = None
         self._executes = None
         self.run.steps = self.steps
         self.run.tasks = len(self._actors)
@@ -218,6 +231,11 @@ class Controller(SchedulingPolicy):
             most = self._max_steps * _ACCESSES_EACH
             self.abort(Verdict.LIVELOCK, f"the schedule did not end within {most} accesses")
 
+    def after(self) -> None:
+        """The running task has let others continue: one of them may do so before its next statement."""
+        if len(self.enabled) > 1:
+            self._listen(AFTER, None)
+
     def _switch_to(self, chosen: Actor) -> None:
         """The running task waits, before its operation, until it is chosen itself."""
         self._running = chosen
@@ -253,6 +271,7 @@ class Controller(SchedulingPolicy):
     def cut_off(self) -> None:
         """Take no further decisions, and halt the kernel as soon as the current task gives up the CPU."""
         self._sched.listener = None
+        self._sched.after = None
         self._sched.trace = None
         self._executes = None
         self._kernel.power_off()

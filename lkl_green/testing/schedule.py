@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FORMAT = "lkl_green schedule"
-VERSION = 1
+VERSION = 2
+# What a file of an earlier version means by what it does not say.
+_BEFORE = {1: {"after_points": False}}
 
 
 @dataclass
@@ -97,7 +99,8 @@ class Schedule:
             entries = _typed("decisions", data["decisions"], list)
             decisions = [Decision(*map(_text, _typed("a decision", entry, list))) for entry in entries]
             fields = {name: _typed(name, data[name], kind) for name, kind in _FIELDS.items()}
-            settings = ScheduleSettings.of_file(_typed("options", data["options"], dict))
+            options = _BEFORE.get(version, {}) | _typed("options", data["options"], dict)
+            settings = ScheduleSettings.of_file(options)
             return cls(decisions, **fields, settings=settings)
         except (KeyError, TypeError, ValueError) as error:
             raise ScheduleFileError(f"{source} is damaged: {type(error).__name__}: {error}") from None

@@ -31,6 +31,8 @@ class ScheduleSettings:
         explore_time: let timers expire at any point, not only when nothing else can happen.
         explore_irqs: let a triggered interrupt come at any later point.
         host_faults: let every host operation that can fail do so, as chance has it.
+        after_points: decide once more after each operation that lets others continue: release, set, notify, put,
+            start, complete. Searches do without: each order of operations follows from the points before them.
         threads: run `threading`, `queue`, thread pools and `time` of the test as kernel threads in virtual time.
         points: "memory": before each access of ordinary code to what threads can share, too; "sync": at operations of
             `threading` and of the kernel only. None: "memory" with `threads`, else "sync".
@@ -44,6 +46,7 @@ class ScheduleSettings:
     explore_time: bool = False
     explore_irqs: bool = True
     host_faults: bool = False
+    after_points: bool = True
     threads: bool = False
     points: str | None = None
     points_in: Sequence[str] = ()

@@ -41,6 +41,8 @@ class Spawned(Stoppable):
         self._waiters: list[Task] | None = None
         self.task: Task = kernel.fork.create_thread(self, Spawned._run, self, name)
         kernel.sched.wake_up_new_task(self.task)
+        if kernel.sched.after is not None:
+            kernel.sched.after()
 
     def _run(self) -> Any:
         return self._fn(*self._args)

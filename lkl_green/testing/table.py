@@ -14,7 +14,10 @@ are told by their first and last steps. Where the columns would be too narrow th
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
+
+from lkl_green.kernel.points import AFTER
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,19 +68,26 @@ def schedule_table(steps: Sequence[Step], width: int = 100, max_rows: int = 40) 
 def _rows(steps: Sequence[Step]) -> list[_Row]:
     """The steps that are worth a row: long stretches of one task are cut."""
     rows: list[_Row] = []
-    begin = 0
-    for number in range(1, len(steps) + 1):
-        if number < len(steps) and steps[number].actor == steps[begin].actor:
-            continue
-        hidden = number - begin - _STRETCH_BEGIN - _STRETCH_END
+    told = [_Row(number, step) for number, step in enumerate(steps, 1) if not _only_continues(steps, number - 1)]
+    for _, group in groupby(told, key=_actor):
+        stretch = list(group)
+        hidden = len(stretch) - _STRETCH_BEGIN - _STRETCH_END
         if hidden > 1:
-            rows += [_Row(at + 1, steps[at]) for at in range(begin, begin + _STRETCH_BEGIN)]
-            rows.append(_Row(begin + _STRETCH_BEGIN + 1, None, hidden))
-            rows += [_Row(at + 1, steps[at]) for at in range(number - _STRETCH_END, number)]
-        else:
-            rows += [_Row(at + 1, steps[at]) for at in range(begin, number)]
-        begin = number
+            between = _Row(stretch[_STRETCH_BEGIN].number, None, hidden)
+            stretch[_STRETCH_BEGIN:-_STRETCH_END] = [between]
+        rows += stretch
     return rows
+
+
+def _actor(row: _Row) -> str:
+    return row.step.actor if row.step is not None else ""
+
+
+def _only_continues(steps: Sequence[Step], at: int) -> bool:
+    """Whether a step is a point after an operation which shows nothing that the step before or after it does not."""
+    return steps[at].op == AFTER and steps[at].actor in [
+        step.actor for step in (*steps[at - 1 : at], *steps[at + 1 : at + 2])
+    ]
 
 
 def _cell(step: Step) -> str:

@@ -232,6 +232,7 @@ class Testbed:
             explore_time=self.settings.explore_time,
             explore_irqs=self.settings.explore_irqs,
             memory=self.settings.in_memory,
+            after_points=self.settings.after_points,
         )
 
     def _discard(self, kernel: Kernel) -> None:

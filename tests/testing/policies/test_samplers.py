@@ -30,7 +30,7 @@ def chi_square_limit(freedom: int) -> float:
 
 
 def run_often(policy: Policy, test: Callable[[], None], count: int, seed: int = 1) -> list[tuple[int, ...]]:
-    with Testbed(ScheduleSettings()) as testbed:
+    with Testbed(ScheduleSettings(after_points=False)) as testbed:
         trails = []
         for number in range(count):
             assert policy.begin(seed, number)
