@@ -557,6 +557,8 @@ def test_connections_come_and_go_and_leave_nothing_behind(boot, rounds, eventual
                 thread.join(PATIENCE_S)
                 assert eventually(lambda: foreign_threads(kernel) <= foreigners)
                 seen.append(counts(kernel))
+            # The greenlet of an OS thread that has ended may be freed some time later: fewer are no leak.
+            assert seen[1].pop("greenlets") <= seen[0].pop("greenlets")
             assert seen[0] == seen[1]
 
     boot(init, clock="monotonic").run()
