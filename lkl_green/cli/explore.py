@@ -82,6 +82,17 @@ def add(commands: Any) -> None:
         action="append",
         help="a module or package whose code has such points as well; may be given several times",
     )
+    explore.add_argument(
+        "--races",
+        choices=("report", "fail", "off"),
+        help="data races in the schedules that are recorded: list them, the default; let the schedule fail; or neither",
+    )
+    explore.add_argument(
+        "--ignored-races",
+        metavar="PATTERN",
+        action="append",
+        help="what is accessed, a function or FILE.py:LINE whose data races are meant; may be given several times",
+    )
     for option, help in _SWITCHES.items():
         explore.add_argument(option, action=argparse.BooleanOptionalAction, help=help)
     explore.add_argument(

@@ -18,6 +18,7 @@ def report_for_people(report: Report) -> str:
     lines = [f"{report.test}: {report.outcome.value}{why}: {how}"]
     lines += [report.points] if report.points else []
     lines += [f"warning: {warning}" for warning in report.warnings]
+    lines += report.told_races()
     if report.failure is not None:
         lines += ["", report.failure.text()]
     return "\n".join(lines)
@@ -45,6 +46,7 @@ def report_as_json(report: Report, path: Path | None) -> str:
         "failure": None if report.failure is None else _failure(report.failure),
         "points": report.points,
         "warnings": report.warnings,
+        "races": report.races,
         "schedule_file": None if path is None else str(path),
     }
     return json.dumps(told, indent=1)

@@ -82,6 +82,8 @@ class Chunk:
         samples: schedules that passed, to be run again at the end of the campaign.
         strays: the OS threads that the test started in the first schedule though they are not replaced.
         uncontrolled: the threads of the first schedule, if they passed no points.
+        races: the data races of the schedules that were recorded, by their lines.
+        recorded: how many schedules these are.
     """
 
     first: int
@@ -97,6 +99,8 @@ class Chunk:
     samples: list[Sample] = field(default_factory=list)
     strays: list[str] = field(default_factory=list)
     uncontrolled: list[str] = field(default_factory=list)
+    races: dict[str, str] = field(default_factory=dict)
+    recorded: int = 0
 
 
 class Campaign:
@@ -124,6 +128,8 @@ class Campaign:
         self.testbed = Testbed(settings)
         self.warnings: dict[str, None] = {}
         self._samples: list[Sample] = []
+        self._races: dict[str, str] = {}
+        self._recorded = 0
         self._strays: list[str] = []
         self._uncontrolled: list[str] = []
         self._threads = ExitStack()
@@ -151,9 +157,13 @@ class Campaign:
             self.policy = copy.deepcopy(self._untaught)
         if not self.policy.begin(self.settings.seed, number):
             return None
-        if self.settings.lockdep and number in INSPECTED:
+        if self._inspects and number in INSPECTED:
             return self._inspect(number)
         return self.testbed.run(self.test, self.policy)
+
+    @property
+    def _inspects(self) -> bool:
+        return self.settings.lockdep or self.settings.races != "off"
 
     def _inspect(self, number: int) -> Run:
         """Run a schedule and look at what it does."""
@@ -163,12 +173,27 @@ class Campaign:
         else:
             with watching_strays() as self._strays:
                 run = self.testbed.run(self.test, recording, recording.dissect)
-        self.warnings.update(dict.fromkeys(recording.warnings))
+        if self.settings.lockdep:
+            self.warnings.update(dict.fromkeys(recording.warnings))
+        self._recorded += 1
+        self._look_for_races(run, recording)
         if number == 0 and self.points is not None:
             self._uncontrolled = uncontrolled(recording.steps)
         if run.passed:
             self._samples.append(sample_of(number, run, self.policy.maker, recording))
         return run
+
+    def _look_for_races(self, run: Run, recording: Recording) -> None:
+        """Collect the data races of a recorded run; if the settings say so it fails of them."""
+        if self.settings.races == "off":
+            return
+        races = recording.evidence.races.found(self.settings.ignored_races)
+        recording.races = [race.sentence() for race in races]
+        for race in races:
+            self._races.setdefault(race.lines(), race.text())
+        if races and run.passed and self.settings.races == "fail":
+            run.verdict = Verdict.RACE
+            run.detail = "\n".join(race.text() for race in races)
 
     def run_chunk(
         self,
@@ -187,6 +212,8 @@ class Campaign:
         chunk = Chunk(first, count)
         self.warnings.clear()
         self._samples.clear()
+        self._races.clear()
+        self._recorded = 0
         self._strays, self._uncontrolled = [], []
         last: Run | None = None
         for number in range(first, first + count):
@@ -208,6 +235,7 @@ class Campaign:
         self._sample_last(first + chunk.schedules - 1, last)
         chunk.samples, chunk.strays = self._samples.copy(), self._strays
         chunk.uncontrolled = self._uncontrolled
+        chunk.races, chunk.recorded = self._races.copy(), self._recorded
         chunk.warnings = list(self.warnings)
         if not chunk.cut_off:
             chunk.cut_off = self.policy.left_out
@@ -273,7 +301,9 @@ class Campaign:
         """Run one schedule by `policy`, and write it down."""
         recording = Recording(policy)
         recording.begin(self.settings.seed, 0)
-        return self.testbed.run(self.test, recording, recording.dissect), recording
+        run = self.testbed.run(self.test, recording, recording.dissect)
+        self._look_for_races(run, recording)
+        return run, recording
 
     def failure(self, run: Run, recording: Recording, number: int, policy: str = "") -> Failure:
         """A recorded run that failed, as what users get to see."""
@@ -291,6 +321,7 @@ class Campaign:
         trace = "" if error is None else traceback_of(error)
         failure = Failure(run.verdict, describe(error), trace, run.detail, schedule, recording.steps, number, error)
         failure.trace = recording.trace
+        failure.races = recording.races if run.verdict is not Verdict.RACE else []
         return failure
 
     def close(self) -> None:

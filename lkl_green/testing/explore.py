@@ -144,6 +144,11 @@ def _merge(chunks: list[Chunk], campaign: Campaign, report: Report) -> None:
     report.steps = sum(chunk.steps for chunk in chunks)
     passed = next((chunk.passed for chunk in chunks if chunk.passed is not None), None)
     report.warnings = list(dict.fromkeys(warning for chunk in chunks for warning in chunk.warnings))
+    races: dict[str, str] = {}
+    for chunk in reversed(chunks):
+        races.update(chunk.races)
+    report.races = list(races.values())
+    report.recorded = sum(chunk.recorded for chunk in chunks)
     report.failures = [campaign.examine(found, passed) for chunk in chunks for found in chunk.failing]
     cut_off = next((chunk.cut_off for chunk in chunks if chunk.cut_off), "")
     if report.failures:

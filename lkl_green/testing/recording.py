@@ -7,18 +7,19 @@ run once more, under a `Recording`.
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from lkl_green.kernel.current import current_kernel
 from lkl_green.kernel.points import RESUME, START
 from lkl_green.testing.decision import Decision
+from lkl_green.testing.detect.dataraces import is_access
 from lkl_green.testing.detect.deadlock import describe_deadlock
 from lkl_green.testing.detect.evidence import Evidence
 from lkl_green.testing.detect.heldlocks import describe_held
 from lkl_green.testing.detect.spinning import describe_spinning
 from lkl_green.testing.policies.delegating import Delegating
 from lkl_green.testing.run import Verdict
-from lkl_green.testing.source import Where, innermost
+from lkl_green.testing.source import Where, innermost, stack_of
 from lkl_green.testing.step import Step
 from lkl_green.trace.ftrace import format_trace
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lkl_green.kernel.kernel import Kernel
+    from lkl_green.kernel.task import Task
     from lkl_green.kernel.tracepoint import Tracepoints
     from lkl_green.testing.actor import Actor
     from lkl_green.testing.policies.base import Policy
@@ -33,6 +35,15 @@ if TYPE_CHECKING:
 
 # Of trace events, so many are kept of a run that is not traced on purpose: they are for the end of a report.
 _TRACED = 100
+
+# Of the stack of an access, so many of the innermost frames are kept.
+_FRAMES = 6
+
+
+class KnowsEnabled(Protocol):
+    """What a recording asks of the controller."""
+
+    enabled: Sequence[Actor]
 
 
 class Recording(Delegating):
@@ -48,6 +59,7 @@ class Recording(Delegating):
         evidence: what the detectors look at.
         warnings: what is wrong though the run passed: locks taken in contradicting orders, locks left held.
         trace: the run's trace events, as ftrace prints them.
+        races: the data races that are to be reported, a sentence each.
     """
 
     name = "recording"
@@ -57,6 +69,7 @@ class Recording(Delegating):
         self.evidence = Evidence()
         self._names = self.evidence.names
         self._where: dict[int, Where | None] = {}
+        self._stacks: dict[int, tuple[Where, ...]] = {}
         self._decision: int | None = None
         self._preempts = ""
         self.decisions: list[Decision] = []
@@ -64,6 +77,7 @@ class Recording(Delegating):
         self.evidence.steps = self.steps
         self.warnings: list[str] = []
         self.trace = ""
+        self.races: list[str] = []
         self._trace_capacity = trace_capacity
         self._tracepoints: Tracepoints | None = None
 
@@ -100,7 +114,18 @@ class Recording(Delegating):
         if task is not None:
             self.evidence.tasks[task] = actor.name
             self.evidence.locks.announce(actor.name, task, actor.kind, actor.obj, name, where)
+            self._watch_races(actor, task, name)
         self._step(actor, actor.kind, name, where)
+
+    def _watch_races(self, actor: Actor, task: Task, name: str) -> None:
+        kernel, races = current_kernel(), self.evidence.races
+        controller: KnowsEnabled = kernel.sched.policy  # type: ignore[assignment]
+        races.enabled([other.name for other in controller.enabled if other.task is not None], kernel.clock.peek_ns())
+        if is_access(actor.kind, actor.obj):
+            stack = self._stacks.pop(id(actor), ())
+            races.access(actor.name, task, actor.obj, name, actor.kind == "write", stack, len(self.steps) + 1)
+        else:
+            races.operation(actor.name, task, actor.kind, actor.obj)
 
     def _step(self, actor: Actor, op: str, obj: str, where: Where | None) -> None:
         now = current_kernel().clock.peek_ns()
@@ -109,8 +134,11 @@ class Recording(Delegating):
         self._decision, self._preempts = None, ""
 
     def _locate(self, actor: Actor) -> None:
-        """Where the running task is: the innermost frame that is not ours."""
-        self._where[id(actor)] = innermost(sys._getframe(2))
+        """Where the running task is: the innermost frame that is not ours; for an access, all of its frames."""
+        frame = sys._getframe(2)
+        self._where[id(actor)] = innermost(frame)
+        if is_access(actor.kind, actor.obj):
+            self._stacks[id(actor)] = tuple(stack_of(frame)[-_FRAMES:])
 
     def dissect(self, kernel: Kernel, run: Run) -> None:
         """Let the detectors say what is wrong, while the kernel still stands as it stopped."""

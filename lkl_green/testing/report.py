@@ -22,6 +22,9 @@ _TRACEBACK_LINES = 12
 _DETAIL_LINES = 18
 _TRACE_LINES = 5
 _TABLE_LINES = 8
+# Of the data races, so many are told beside a failure, and so many under a pass.
+_RACES = 3
+_RACES_PASSED = 5
 
 # Trace lines begin with much that says little.
 _TRACE_MORE = 40
@@ -54,6 +57,7 @@ class Failure:
         trace: the last events of the run, as ftrace prints them.
         trace_file: where all of them were written; "" if they were not.
         how_to_replay: the command that runs the schedule again; whoever knows it fills it in.
+        races: the data races of the schedule, a sentence each.
         not_kept: why the schedule is in no file though it should; "" if it is, or need not.
     """
 
@@ -70,6 +74,7 @@ class Failure:
     trace: str = field(default="", repr=False)
     trace_file: str = ""
     how_to_replay: str = ""
+    races: list[str] = field(default_factory=list)
     not_kept: str = ""
 
     def headline(self) -> str:
@@ -92,6 +97,7 @@ class Failure:
         tail = self._where_from()
         if self.contrast:
             tail.append(self.contrast)
+        tail += _cut(self.races, _RACES)
         tail += [line[: width + _TRACE_MORE] for line in self._trace_lines()]
         if self.how_to_replay:
             tail += ["replay it with:", f"    {self.how_to_replay}"]
@@ -131,6 +137,8 @@ class Report:
         steps: operations in all of them.
         failures: at most one, unless the exploration was told to go on.
         elapsed_s: wall-clock time.
+        races: the data races that were found, each with the stacks of both accesses.
+        recorded: in how many schedules data races were looked for.
         points: which modules have points in ordinary code, how many accesses, and what was left out; "" without them.
         warnings: what looks wrong though no schedule failed of it: locks taken in contradicting orders, or left held.
     """
@@ -147,6 +155,8 @@ class Report:
     elapsed_s: float = 0.0
     warnings: list[str] = field(default_factory=list)
     points: str = ""
+    races: list[str] = field(default_factory=list)
+    recorded: int = 0
 
     @property
     def passed(self) -> bool:
@@ -168,6 +178,17 @@ class Report:
         again = f", {self.replayed} replayed" if self.replayed else ""
         return f"{self.schedules} schedule{'s'[: self.schedules != 1]}{again}"
 
+    def told_races(self) -> list[str]:
+        """The data races, for a campaign that found no failure: they are no verdict, since some are meant."""
+        if self.failures or not self.races:
+            return []
+        more = len(self.races) - _RACES_PASSED
+        return [
+            f"data races, in {self.recorded} of the schedules that were looked at for them: {len(self.races)}",
+            *self.races[:_RACES_PASSED],
+            *([f"... and {more} more"] if more > 0 else []),
+        ]
+
     def text(self, width: int = 100) -> str:
         """For people.
 
@@ -180,6 +201,7 @@ class Report:
         lines = [f"{self.test}: {self.outcome.value}{why}: {how}"]
         lines += [self.points] if self.points else []
         lines += [f"warning: {warning}" for warning in self.warnings]
+        lines += self.told_races()
         for failure in self.failures:
             lines += ["", failure.text(width)]
         return "\n".join(lines)

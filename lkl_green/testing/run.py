@@ -20,6 +20,7 @@ class Verdict(enum.Enum):
     LIVELOCK = "livelock"  # the step limit, or only looking and never changing anything
     LEAKED = "leaked tasks"  # the test function returned, and tasks of its sleep for ever
     HELD = "held locks"  # everything ended, with a lock held
+    RACE = "data race"  # two accesses that nothing puts in order, where settings say that this is a failure
     HUNG = "hung"  # a task ran on and on without a scheduling point
     ESCAPED = "escaped"  # the real clock, a real thread, a real socket
     NONDETERMINISTIC = "not deterministic"  # two runs of one schedule differ

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lkl_green.testing.progress import Progress
 
 POINTS = ("memory", "sync")
+RACES = ("report", "fail", "off")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,9 @@ class ScheduleSettings:
         points_in: names of modules and packages that get points besides those of the test's project.
         lockdep: record a few schedules as they are run, to warn of locks that are taken in contradicting orders or left
             held, though nothing failed of it.
+        races: what happens about data races, which are looked for in the schedules that are recorded. "report": they are
+            listed; "fail": a schedule that shows one fails; "off": they are not looked for.
+        ignored_races: patterns of names of what is accessed, of functions, and of FILE.py:LINE, whose races are meant.
         watchdog_s: a schedule fails if a task of it runs for so long without a scheduling point; None: it may.
     """
 
@@ -51,17 +55,23 @@ class ScheduleSettings:
     points: str | None = None
     points_in: Sequence[str] = ()
     lockdep: bool = True
+    races: str = "report"
+    ignored_races: Sequence[str] = ()
     # A task that computes for so long between two points can hardly be told from one that never ends.
     watchdog_s: float | None = 10.0
 
     def __post_init__(self) -> None:
         if self.points not in (None, *POINTS):
             raise ValueError(f"points={self.points!r}: use {' or '.join(map(repr, POINTS))}")
-        if isinstance(self.points_in, str):
-            raise ValueError(f"points_in={self.points_in!r}: a list of module names is wanted")
+        if self.races not in RACES:
+            raise ValueError(f"races={self.races!r}: use {', '.join(map(repr, RACES))}")
+        for name in ("points_in", "ignored_races"):
+            if isinstance(getattr(self, name), str):
+                raise ValueError(f"{name}={getattr(self, name)!r}: a list is wanted, not one string")
         # The class is frozen. What is left open is settled here, so that equal settings are equal.
         object.__setattr__(self, "points", self.points or ("memory" if self.threads else "sync"))
         object.__setattr__(self, "points_in", tuple(self.points_in))
+        object.__setattr__(self, "ignored_races", tuple(self.ignored_races))
 
     @property
     def in_memory(self) -> bool:
@@ -82,7 +92,7 @@ class ScheduleSettings:
     def to_file(self) -> dict[str, Any]:
         """What `of_file()` reads."""
         values = {field.name: getattr(self, field.name) for field in fields(ScheduleSettings)}
-        return values | {"points_in": list(self.points_in)}
+        return values | {"points_in": list(self.points_in), "ignored_races": list(self.ignored_races)}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from lkl_green.testing.detect.dataraces import DataRaces
 from lkl_green.testing.detect.lockorder import LockOrder
 from lkl_green.testing.names import Names
 
@@ -25,6 +26,7 @@ class Evidence:
         names: of its objects.
         tasks: the names of its tasks.
         locks: what was held when something else was taken.
+        races: accesses that nothing puts in order.
     """
 
     steps: Sequence[Step] = ()
@@ -32,6 +34,10 @@ class Evidence:
     names: Names = field(default_factory=Names)
     tasks: dict[Task, str] = field(default_factory=dict)
     locks: LockOrder = field(default_factory=LockOrder)
+    races: DataRaces = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.races = DataRaces(self.tasks)
 
     def task(self, task: Task) -> str:
         """What the run calls a task."""

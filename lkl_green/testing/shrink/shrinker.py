@@ -48,6 +48,7 @@ _NOT_SHRUNK = (
     Verdict.UNEXPLORED,
     Verdict.MISMATCH,
     Verdict.HUNG,
+    Verdict.RACE,  # it is seen in recorded runs only
 )
 
 # A candidate that has done so many times the steps of the best schedule, and these, has lost its way.
