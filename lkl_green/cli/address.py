@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
+class NeedsPytest(ProgramError):
+    """Only pytest knows how to call this test."""
+
+
 class Addressed(NamedTuple):
     """A test function.
 
@@ -30,7 +34,8 @@ def load_test(address: str) -> Iterator[Addressed]:
     """The test function at an address, for as long as the context lasts.
 
     Raises:
-        ProgramError: there is no such file or function, or it takes arguments.
+        NeedsPytest: it takes arguments, or is a method or one of several cases.
+        ProgramError: there is no such file or function.
     """
     path, colons, name = address.partition("::")
     if not colons or not name:
@@ -45,7 +50,7 @@ def _find(address: str, name: str, names: dict[str, Any]) -> Addressed:
     from lkl_green.testing.plain import check_plain
 
     if "::" in name or "[" in name:
-        raise ProgramError(
+        raise NeedsPytest(
             f"{address}: this is a method or one of several cases; only pytest knows how to call it: mark it with "
             "@pytest.mark.schedules and run it with pytest"
         )
@@ -77,7 +82,7 @@ def _check_no_arguments(address: str, test: Callable[..., object]) -> None:
         and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
     ]
     if needed:
-        raise ProgramError(
+        raise NeedsPytest(
             f"{address}: it takes arguments ({', '.join(needed)}). If they are fixtures of pytest, mark the test with "
             "@pytest.mark.schedules and run it with pytest"
         )

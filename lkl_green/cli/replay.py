@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lkl_green.cli.address import load_test
+from lkl_green.cli.address import NeedsPytest, load_test
 from lkl_green.cli.options import STATUS_FAILED, STATUS_INCOMPLETE, add_command
 from lkl_green.cli.telling import replay_as_json, replay_for_people
 from lkl_green.errors import ProgramError
@@ -44,6 +45,9 @@ def add(commands: Any) -> None:
     replay.add_argument(
         "--json", action="store_true", help="print the outcome as JSON; what the test prints, to stderr"
     )
+    replay.add_argument(
+        "--all-steps", action="store_true", help="show every step of the schedule, and cut nothing of the report"
+    )
     replay.add_argument("schedule", metavar="SCHEDULE.json", type=Path, help="what explore or the pytest plugin wrote")
     replay.add_argument(
         "test", metavar="FILE.py::TEST", nargs="?", help="the test; the one that was recorded, if left out"
@@ -54,9 +58,17 @@ def _replay(options: argparse.Namespace) -> int:
     from lkl_green.testing import Schedule, Verdict, replay
 
     schedule = Schedule.load(options.schedule)
-    with load_test(_address(options, schedule)) as found, contextlib.redirect_stdout(_where_it_prints(options)):
-        failure = replay(found.test, schedule)
-    print((replay_as_json if options.json else replay_for_people)(failure, schedule))
+    address = _address(options, schedule)
+    try:
+        with load_test(address) as found, contextlib.redirect_stdout(_where_it_prints(options)):
+            failure = replay(found.test, schedule)
+    except NeedsPytest:
+        command = shlex.join(["pytest", address, f"--lkl-replay={options.schedule}"])
+        raise ProgramError(f"{address}: only pytest can call this test. Replay it with:\n    {command}") from None
+    if options.json:
+        print(replay_as_json(failure, schedule))
+    else:
+        print(replay_for_people(failure, schedule, all_steps=options.all_steps))
     if failure is None:
         return 0
     return STATUS_INCOMPLETE if failure.verdict is Verdict.MISMATCH else STATUS_FAILED

@@ -24,11 +24,18 @@ def report_for_people(report: Report) -> str:
     return "\n".join(lines)
 
 
-def replay_for_people(failure: Failure | None, schedule: Schedule) -> str:
-    """The outcome of a replay."""
+def replay_for_people(failure: Failure | None, schedule: Schedule, *, all_steps: bool = False) -> str:
+    """The outcome of a replay.
+
+    Args:
+        failure: how it failed; None if it passed.
+        schedule: what was replayed.
+        all_steps: whether nothing is left out of the report.
+    """
     if failure is None:
         return f"{schedule.test}: passed in this schedule, in which it was recorded as {schedule.verdict!r}"
-    return f"{schedule.test}: {failure.verdict.value}\n\n{failure.text()}"
+    text = failure.text(max_lines=None) if all_steps else failure.text()
+    return f"{schedule.test}: {failure.verdict.value}\n\n{text}"
 
 
 def report_as_json(report: Report, path: Path | None) -> str:

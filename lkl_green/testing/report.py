@@ -82,17 +82,19 @@ class Failure:
         error = self.error.partition("\n")[0]
         return f"{self.verdict.value}: {error}" if error else self.verdict.value
 
-    def text(self, width: int = 100, max_lines: int = 60) -> str:
+    def text(self, width: int = 100, max_lines: int | None = 60) -> str:
         """All that helps to find the bug: what failed, the schedule as a table, what passes, how to run it again.
 
         Args:
             width: of the table, in characters.
-            max_lines: of the text. What is long is cut; the table gets what the rest leaves it.
+            max_lines: of the text. What is long is cut; the table gets what the rest leaves it. None: nothing is cut,
+                and every step is in the table.
         """
+        whole = max_lines is None
         head = [
             self.headline()[:width],
-            *_cut(self.traceback.rstrip().splitlines(), _TRACEBACK_LINES),
-            *_cut(self.detail.splitlines(), _DETAIL_LINES),
+            *_cut(self.traceback.rstrip().splitlines(), None if whole else _TRACEBACK_LINES),
+            *_cut(self.detail.splitlines(), None if whole else _DETAIL_LINES),
         ]
         tail = self._where_from()
         if self.contrast:
@@ -103,7 +105,7 @@ class Failure:
             tail += ["replay it with:", f"    {self.how_to_replay}"]
         if self.not_kept:
             tail.append(f"the schedule was not kept: {self.not_kept}")
-        rows = max(max_lines - len(head) - len(tail) - 3, _TABLE_LINES)
+        rows = None if max_lines is None else max(max_lines - len(head) - len(tail) - 3, _TABLE_LINES)
         table = schedule_table(self.steps, width, rows).splitlines() if self.steps else []
         return "\n".join([*head, *([""] if table else []), *table, "", *tail])
 
@@ -140,6 +142,7 @@ class Report:
         races: the data races that were found, each with the stacks of both accesses.
         recorded: in how many schedules data races were looked for.
         points: which modules have points in ordinary code, how many accesses, and what was left out; "" without them.
+        threads: whether threads of `threading` ran as kernel threads.
         warnings: what looks wrong though no schedule failed of it: locks taken in contradicting orders, or left held.
     """
 
@@ -157,6 +160,7 @@ class Report:
     points: str = ""
     races: list[str] = field(default_factory=list)
     recorded: int = 0
+    threads: bool = False
 
     @property
     def passed(self) -> bool:
@@ -207,9 +211,9 @@ class Report:
         return "\n".join(lines)
 
 
-def _cut(lines: Sequence[str], limit: int) -> list[str]:
+def _cut(lines: Sequence[str], limit: int | None) -> list[str]:
     """Lines, without those in the middle if there are too many: beginnings and ends say most."""
-    if len(lines) <= limit:
+    if limit is None or len(lines) <= limit:
         return list(lines)
     begin = limit // 2
     end = limit - begin - 1

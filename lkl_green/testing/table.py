@@ -44,16 +44,19 @@ class _Row(NamedTuple):
     hidden: int = 0
 
 
-def schedule_table(steps: Sequence[Step], width: int = 100, max_rows: int = 40) -> str:
+def schedule_table(steps: Sequence[Step], width: int = 100, max_rows: int | None = 40) -> str:
     """The table.
 
     Args:
         steps: of a recorded run.
         width: of the text, in characters.
-        max_rows: of more, the last ones are shown: there it fails.
+        max_rows: of more, the last ones are shown: there it fails. None: every step is shown.
     """
-    rows = _rows(steps)
-    if len(rows) > max_rows:
+    if max_rows is None:
+        rows = [_Row(number, step) for number, step in enumerate(steps, 1)]
+    else:
+        rows = _rows(steps)
+    if max_rows is not None and len(rows) > max_rows:
         rows = rows[len(rows) - max_rows + 1 :]
         first = rows[0].number
         rows.insert(0, _Row(first, None, first - 1))
