@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from bdb import BdbQuit
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,6 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return complain(str(error), STATUS_USAGE)
     except KeyboardInterrupt as interrupt:
         return complain_with_report(interrupt, "interrupted", STATUS_INTERRUPTED)
+    except BdbQuit:
+        return complain("the debugger was left", STATUS_INTERRUPTED)
     except BrokenPipeError:
         # Whoever read our output has left. Python would complain once more when it flushes stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

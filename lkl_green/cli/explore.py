@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lkl_green.cli.address import Addressed, load_test
+from lkl_green.cli.muted import muted_stdout
 from lkl_green.cli.options import (
     STATUS_FAILED,
     STATUS_INCOMPLETE,
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 _EXPLORE = """\
 Run a test function as a kernel thread in many schedules, until it fails in one. The function takes no arguments; tests
-with fixtures are explored by pytest: see the marker `schedules`. What the test prints is not shown; replay shows it.
+with fixtures are explored by pytest: see the marker `schedules`. What the test prints is not shown, but the prompt of
+pdb is; replay shows all.
 What a decorator or marker `schedules` on the function asks for counts where the command line says nothing else.
 The exit status is 0 if all schedules pass, 1 if one fails, 2 for a mistake in the call, 3 if a limit, such as the time
 budget, ended the exploration before its end: that is no pass.
@@ -136,7 +137,7 @@ def _run(found: Addressed, options: argparse.Namespace) -> Report:
     from lkl_green.testing.settings import setting_names
 
     given = {name: value for name, value in vars(options).items() if name in setting_names() and value is not None}
-    with progress_line() as show, open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+    with progress_line() as show, muted_stdout():
         asked = {"shrink": True, **found.asked, **given, "name": options.test, "on_progress": show}
         return explore(found.test, **asked)
 

@@ -260,7 +260,8 @@ class Controller(SchedulingPolicy):
 
     def abort(self, verdict: Verdict, detail: str) -> NoReturn:
         """End the schedule from inside a task. Raises ScheduleAborted, which takes the task out of its frames."""
-        self.run.verdict, self.run.detail = verdict, detail
+        if self.run.passed:  # a test that has failed already may still have been in its tear-down
+            self.run.verdict, self.run.detail = verdict, detail
         self.cut_off()
         raise ScheduleAborted(detail)
 

@@ -21,7 +21,7 @@ from lkl_green.kernel.task import TASK_NOLOAD, TASK_RUNNING
 from lkl_green.kernel.taskend import TaskEnd
 from lkl_green.testing.campaign_watchdog import CampaignWatchdog
 from lkl_green.testing.controller import Controller
-from lkl_green.testing.detect.ending import verdict_of
+from lkl_green.testing.detect.ending import ends_campaign, is_failure, verdict_of
 from lkl_green.testing.detect.heldlocks import mutexes_left_held
 from lkl_green.testing.run import Run, Verdict
 
@@ -116,6 +116,10 @@ class Testbed:
             test: the test.
             policy: decides the schedule.
             dissect: called at the end with the kernel, which still stands as it stopped, and what came of the run.
+
+        Raises:
+            BaseException: one that says nothing of the test, and ends the campaign: KeyboardInterrupt, BdbQuit,
+                pytest's Exit and Skipped.
         """
         kernel = self._kernel or self._boot()
         controller = self._controller
@@ -131,11 +135,17 @@ class Testbed:
             run.verdict = verdict_of(run.error)
         except ScheduleAborted:
             pass  # where the application's stack is the idle task's; the verdict is in the run
+        except BaseException as error:
+            if not is_failure(error):
+                raise
+            self._note(run, error)
         finally:
             controller.finish()
         policy.end(run)
         run.time_ns = kernel.clock.peek_ns()
         self._judge(run, kernel, main)
+        if run.error is not None and ends_campaign(run.error):
+            raise run.error
         if dissect is not None:
             dissect(kernel, run)
         controller.forget()
@@ -160,10 +170,15 @@ class Testbed:
     def _fail(self, error: Exception) -> None:
         """An exception left the test: no more of this schedule, if there is more."""
         run, kernel = self._controller.run, self._kernel
-        run.verdict, run.error = verdict_of(error), error
+        self._note(run, error)
         assert kernel is not None
         if len(kernel.pids.tasks) > self._base + 1:
             self._controller.cut_off()
+
+    def _note(self, run: Run, error: BaseException) -> None:
+        """The first failure counts: a test that has failed may block in its tear-down, or raise while it is unwound."""
+        if run.passed:
+            run.verdict, run.error = verdict_of(error), error
 
     def _run_to_the_end(self, kernel: Kernel, controller: Controller) -> None:
         """The idle loop, in virtual time."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import traceback
+from bdb import BdbQuit
 from os.path import basename
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,20 @@ def verdict_of(error: BaseException) -> Verdict:
         seen.add(id(cause))
         cause = cause.__cause__ or cause.__context__
     return Verdict.FAILED
+
+
+def is_failure(error: BaseException) -> bool:
+    """Whether an exception means that the test failed. pytest.fail() raises one that is not an Exception."""
+    if isinstance(error, Exception):
+        return True
+    kind, base = type(error), type(error).__base__
+    return kind.__name__ == "Failed" and base is not None and base.__module__ == "_pytest.outcomes"
+
+
+def ends_campaign(error: BaseException) -> bool:
+    """Whether an exception says nothing of the test: a debugger that was left, or pytest.exit()."""
+    kind = type(error)
+    return isinstance(error, BdbQuit) or (kind.__module__, kind.__name__) == ("_pytest.outcomes", "Exit")
 
 
 def ending(run: Run) -> str:
