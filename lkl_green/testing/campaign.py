@@ -84,6 +84,8 @@ class Chunk:
         uncontrolled: the threads of the first schedule, if they passed no points.
         races: the data races of the schedules that were recorded, by their lines.
         recorded: how many schedules these are.
+        needs_threads: whether the last schedule was ended because it wanted to start an OS thread, and the campaign was
+            not told what to do with such threads.
     """
 
     first: int
@@ -101,6 +103,7 @@ class Chunk:
     uncontrolled: list[str] = field(default_factory=list)
     races: dict[str, str] = field(default_factory=dict)
     recorded: int = 0
+    needs_threads: bool = False
 
 
 class Campaign:
@@ -142,6 +145,10 @@ class Campaign:
             from lkl_green.testing.instrument.instrumented import instrumented
 
             self.points = self._threads.enter_context(instrumented(test, settings.points_in))
+        # Threads that were not started: see strays.py.
+        self._refused: list[str] = []
+        if settings.threads is None:
+            self._refused = self._threads.enter_context(watching_strays(refuse=True))
 
     def __enter__(self) -> Self:
         return self
@@ -168,7 +175,7 @@ class Campaign:
     def _inspect(self, number: int) -> Run:
         """Run a schedule and look at what it does."""
         recording = Recording(self.policy, trace_capacity=0)
-        if number or self.settings.threads:
+        if number or self.settings.threads is not False:
             run = self.testbed.run(self.test, recording, recording.dissect)
         else:
             with watching_strays() as self._strays:
@@ -223,6 +230,9 @@ class Campaign:
             run = self.run(number)
             if run is None:
                 break
+            if self._refused:
+                chunk.needs_threads = True
+                return chunk
             last = run
             chunk.schedules += 1
             chunk.steps += run.steps

@@ -88,7 +88,16 @@ def explore(test: Callable[[], object], settings: Settings) -> Report:
 
 
 def _explore(test: Callable[[], object], settings: Settings, meter: Meter) -> Report:
-    """Run the schedules, here or elsewhere, and examine here what they found."""
+    """One campaign; two, if it shows in the first that the test starts threads, and nothing was said of them."""
+    report = _run_campaign(test, settings, meter)
+    if report is None:
+        report = _run_campaign(test, replace(settings, threads=True), meter)
+    assert report is not None
+    return report
+
+
+def _run_campaign(test: Callable[[], object], settings: Settings, meter: Meter) -> Report | None:
+    """Run the schedules, here or elsewhere, and examine here what they found; None if the test needs threads=True."""
     # Before the campaign is opened: it replaces `threading` by green threads, which worker processes must not inherit.
     chunks = _run_elsewhere(test, settings, meter) if settings.is_shared else None
     with Campaign(test, settings) as campaign:
@@ -96,7 +105,10 @@ def _explore(test: Callable[[], object], settings: Settings, meter: Meter) -> Re
         if chunks is None:
             advance = meter.advance if meter.watches else None
             chunks = [campaign.run_chunk(0, settings.schedules, advance=advance)]
+        if chunks[-1].needs_threads:
+            return None
         report = Report(settings.name, campaign.policy.name, settings.seed, elapsed_s=meter.elapsed_s())
+        report.threads = bool(settings.threads)
         _merge(chunks, campaign, report)
         whole = chunks[-1].exhausted or report.schedules == settings.schedules
         if settings.verify and not report.failures and whole:
@@ -133,7 +145,7 @@ def _until_it_ends(arriving: Iterable[Chunk], stop_on_failure: bool) -> list[Chu
     chunks = []
     for chunk in arriving:
         chunks.append(chunk)
-        if chunk.exhausted or (chunk.failing and stop_on_failure):
+        if chunk.exhausted or chunk.needs_threads or (chunk.failing and stop_on_failure):
             break
     return chunks
 

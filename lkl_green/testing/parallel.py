@@ -198,7 +198,7 @@ def _in_order(pool: Pool, schedules: int, meter: Meter, stop_on_failure: bool) -
             running -= 1
             run += chunk.schedules
             finished[chunk.first] = chunk
-            if chunk.exhausted or chunk.cut_off or (chunk.failing and stop_on_failure):
+            if chunk.exhausted or chunk.cut_off or chunk.needs_threads or (chunk.failing and stop_on_failure):
                 schedules = next_first  # numbers only grow: nothing that has not begun can come before this one
         meter.advance(run)
         while following in finished:

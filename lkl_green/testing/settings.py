@@ -35,6 +35,7 @@ class ScheduleSettings:
         after_points: decide once more after each operation that lets others continue: release, set, notify, put,
             start, complete. Searches do without: each order of operations follows from the points before them.
         threads: run `threading`, `queue`, thread pools and `time` of the test as kernel threads in virtual time.
+            A campaign takes None, too: do so if the test starts a thread. Schedule files say what came of it.
         points: "memory": before each access of ordinary code to what threads can share, too; "sync": at operations of
             `threading` and of the kernel only. None: "memory" with `threads`, else "sync".
         points_in: names of modules and packages that get points besides those of the test's project.
@@ -51,7 +52,7 @@ class ScheduleSettings:
     explore_irqs: bool = True
     host_faults: bool = False
     after_points: bool = True
-    threads: bool = False
+    threads: bool | None = False
     points: str | None = None
     points_in: Sequence[str] = ()
     lockdep: bool = True
@@ -68,8 +69,10 @@ class ScheduleSettings:
         for name in ("points_in", "ignored_races"):
             if isinstance(getattr(self, name), str):
                 raise ValueError(f"{name}={getattr(self, name)!r}: a list is wanted, not one string")
-        # The class is frozen. What is left open is settled here, so that equal settings are equal.
-        object.__setattr__(self, "points", self.points or ("memory" if self.threads else "sync"))
+        # The class is frozen. What is left open is settled here, so that equal settings are equal; but while it is not
+        # known whether the test starts threads, it stays open.
+        if self.threads is not None:
+            object.__setattr__(self, "points", self.points or ("memory" if self.threads else "sync"))
         object.__setattr__(self, "points_in", tuple(self.points_in))
         object.__setattr__(self, "ignored_races", tuple(self.ignored_races))
 
@@ -92,7 +95,8 @@ class ScheduleSettings:
     def to_file(self) -> dict[str, Any]:
         """What `of_file()` reads."""
         values = {field.name: getattr(self, field.name) for field in fields(ScheduleSettings)}
-        return values | {"points_in": list(self.points_in), "ignored_races": list(self.ignored_races)}
+        values |= {"points_in": list(self.points_in), "ignored_races": list(self.ignored_races)}
+        return values | {"threads": bool(self.threads), "points": self.points or "sync"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +104,7 @@ class Settings(ScheduleSettings):
     """What a campaign runs, and how.
 
     Attributes:
+        threads: as in `ScheduleSettings`; None, the default: find out whether the test starts threads of `threading`.
         policy: how schedules are made.
         schedules: how many.
         seed: the same seed gives the same schedules.
@@ -118,6 +123,7 @@ class Settings(ScheduleSettings):
         ValueError: a number that makes no sense.
     """
 
+    threads: bool | None = None
     policy: Policy | str = "default"
     schedules: int = 1000
     seed: int = 0

@@ -3,16 +3,22 @@
 They run beside the kernel, as fast and in whatever order the host likes. If a test has nothing else, then no schedule
 decides anything, and a thousand of them are one: a pass would be a false one. (A driver may well hand work to an OS
 thread, and say so with `irq_expect()`; then there are other decisions.)
+
+A campaign that was not told whether to replace `threading` lets no such thread start. The first attempt ends the
+schedule, and the campaign begins again with `threads=True`. Dropped: to let the threads run and look afterwards; they
+may race, sleep or deadlock on real locks, and what they leave behind is there in every schedule that follows.
 """
 
 from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from lkl_green.host import native
 from lkl_green.kernel.current import running_here
 from lkl_green.kernel.points import RESUME, START, YIELD
+from lkl_green.testing.policies.abort import abort_schedule
 from lkl_green.testing.run import Run, Verdict
 
 if TYPE_CHECKING:
@@ -22,24 +28,36 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def watching_strays() -> Iterator[list[str]]:
+def watching_strays(*, refuse: bool = False) -> Iterator[list[str]]:
     """A list that gets the name of each `threading.Thread` that is started in kernel code.
 
     The hosts of kernels start `lkl_green.host.native.Thread`, whose `start()` is not the one replaced here.
+
+    Args:
+        refuse: end the schedule instead of starting the thread.
     """
     started: list[str] = []
-    original = threading.Thread.start
+    here = native.get_ident()
+    patched: Any = threading.Thread
+    original = patched.start
 
-    def start(self: threading.Thread) -> None:
-        if running_here.kernel is not None:
+    def watched_start(self: threading.Thread) -> None:
+        if running_here.kernel is not None and native.get_ident() == here and not start.over:
             started.append(self.name)
+            if refuse:
+                abort_schedule(Verdict.UNEXPLORED, f"it starts an OS thread, {self.name}")
         original(self)
 
-    threading.Thread.start = start  # type: ignore[method-assign]
+    start: Any = watched_start
+    start.below, start.over = original, False
+    patched.start = start
     try:
         yield started
     finally:
-        threading.Thread.start = original  # type: ignore[method-assign]
+        start.over = True
+        # An executor may run campaigns in several threads, which end in any order.
+        while getattr(patched.start, "over", False):
+            patched.start = patched.start.below
 
 
 def nothing_explored(run: Run, names: list[str]) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lkl_green.kernel.current import running_here
 from lkl_green.linux import Mutex, msleep
 from lkl_green.testing import Outcome, Report, Shared, Verdict, explore, spawn
 
@@ -362,7 +363,7 @@ def with_threads() -> None:
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_threads_that_are_not_replaced_are_no_pass(jobs: int) -> None:
-    report = explore(with_threads, schedules=130, jobs=jobs, shrink=True)
+    report = explore(with_threads, schedules=130, jobs=jobs, shrink=True, threads=False)
     detail = told(report)
     assert report.failure.headline() == "nothing explored"
     assert "the test starts OS threads (ann, bob)" in detail
@@ -370,8 +371,27 @@ def test_threads_that_are_not_replaced_are_no_pass(jobs: int) -> None:
     assert threading.Thread.start.__module__ == "threading"
 
 
-def test_replaced_they_are_explored() -> None:
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_replaced_they_are_explored(jobs: int) -> None:
+    report = explore(with_threads, schedules=100, jobs=jobs)
+    assert report.passed, report.text()
+    assert report.threads, "nothing was said of threads, and the test starts some"
+    assert report.schedules == 100
     assert explore(with_threads, schedules=100, threads=True).passed
+    assert threading.Thread.start.__module__ == "threading"
+
+
+def test_threads_of_which_nothing_was_said_are_not_started_to_find_out() -> None:
+    natives: list[bool] = []
+
+    def test() -> None:
+        thread = threading.Thread(target=lambda: natives.append(running_here.kernel is None))
+        thread.start()
+        thread.join()
+
+    assert explore(test, schedules=10).passed
+    assert natives
+    assert not any(natives)
 
 
 def test_a_thread_beside_tasks_that_are_explored_is_the_tests_own_business() -> None:
@@ -379,4 +399,4 @@ def test_a_thread_beside_tasks_that_are_explored_is_the_tests_own_business() -> 
         with_threads()
         count()
 
-    assert explore(test, schedules=100).passed
+    assert explore(test, schedules=100, threads=False).passed
