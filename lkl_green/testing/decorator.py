@@ -32,11 +32,12 @@ def schedules(
 ) -> Callable[[Callable[..., object]], Callable[..., None]]:
     """Explore the schedules of a test whenever it is called.
 
-    The test keeps its signature, so that pytest passes it its fixtures. They are made once, before the first schedule;
-    its body runs once in each schedule with the same values. What is to be new in each, the body makes, or `setup`.
+    The test keeps its signature. Called by anything but pytest, it is given its arguments once, and its body runs once
+    in each schedule with the same values: what is to be new in each, the body makes, or `setup`. The pytest plugin
+    treats it as it treats the marker `schedules`: function-scoped fixtures are made anew in each schedule.
 
     Args:
-        count: how many schedules.
+        count: how many schedules; `schedules=` is the same.
         policy: how they are made.
         seed: the same seed gives the same schedules.
         setup: called in each schedule before the test, with those of the test's arguments that it names. A mapping that
@@ -50,6 +51,7 @@ def schedules(
         TypeError: `explore()` has no such option.
         ScheduleFailed: when the test is called and fails in some schedule, or not all of them could be run.
     """
+    count = options.pop("schedules", count)
     if not isinstance(count, int):
         raise TypeError("schedules is a decorator that is called: @schedules() or @schedules(1000)")
     check_options(options)
@@ -89,10 +91,14 @@ def explored(test: Any, marks: Iterable[Any] = ()) -> tuple[Any, dict[str, Any]]
 
 
 def options_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """What a marker `schedules(count, ...)` says, as options of `explore()` and `setup`. Raises TypeError."""
+    """What a marker `schedules(count, ...)` says, as options of `explore()` and `setup`. Raises TypeError.
+
+    The count may be given as `schedules=`, too, as `explore()` calls it.
+    """
     options = dict(kwargs)
-    count = options.pop("count", args[0] if args else None)
-    if len(args) > 1 or not isinstance(count, int | None):
+    counts = [*args, *(options.pop(name) for name in ("count", "schedules") if name in options)]
+    count = counts[0] if counts else None
+    if len(counts) > 1 or not isinstance(count, int | None):
         raise TypeError("the marker is schedules(count, *, policy=..., seed=..., ...)")
     check_options(options.keys() - {"setup"})
     if count is not None:

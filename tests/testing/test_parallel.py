@@ -272,7 +272,7 @@ INTERRUPTED_SESSION = """
 import os, signal
 import pytest
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def early():
     os.register_at_fork(after_in_parent=lambda: os.killpg(0, signal.SIGINT))
 

@@ -295,15 +295,19 @@ def test_examples_of_hypothesis_are_explored_each(run: Pytest) -> None:
         def test_wrong(number):
             assert count(number) == number
 
-        @pytest.mark.schedules(300)
+        @schedules(300)
         @few
         @given(number=strategies.integers(1, 2))
         def test_inside_out(number):
             count(number)
     """
+    complaint = "*test_inside_out draws its examples itself*@given above*"
     result = run(text)
-    result.assert_outcomes(passed=1, failed=2)
-    result.stdout.fnmatch_lines(["*test_wrong: failed: *", "*test_inside_out draws its examples itself*@given above*"])
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines([complaint])
+    result = run(text.partition("@schedules(300)\n        @few")[0])
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*test_wrong: failed: *"])
 
 
 # -- ordinary pytest
@@ -325,10 +329,11 @@ def test_fixtures_parameters_classes_and_setup(run: Pytest, pytester: pytest.Pyt
             def test_method(self, size, threads):
                 assert count(threads * size) <= threads * size
 
-        @pytest.mark.schedules(3)
-        def test_fixtures_are_made_once_and_keep_their_values(box):
+        @pytest.mark.schedules(3, verify=False)
+        def test_fixtures_are_made_anew(box):
             box.append(1)
-            assert made == ["box"]
+            assert made.count("box") == made.count("gone") + 1
+            assert len(box) == 1
 
         def empty(box):
             box.clear()
@@ -340,7 +345,7 @@ def test_fixtures_parameters_classes_and_setup(run: Pytest, pytester: pytest.Pyt
             box.append(1)
 
         def test_the_fixture_was_finished():
-            assert made == ["box", "gone"] * 2
+            assert made == ["box", "gone"] * 8  # three schedules each, and two of the second test once more
 
         def test_without_the_marker_there_is_no_kernel():
             with pytest.raises(Exception, match="kernel"):
@@ -357,7 +362,7 @@ def test_the_decorator_takes_fixtures_too(run: Pytest) -> None:
             assert count(threads) == threads
     """)
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*ScheduleFailed: *::test_it: failed: * policy random, seed 0"])
+    result.stdout.fnmatch_lines(["E       assert 1 == 2", "*- schedule -*", "schedule * of seed 0, policy random"])
 
 
 # -- options
@@ -381,6 +386,7 @@ TELL = """
         ("verify=False", "lkl_schedules = 7", [], 7),
         ("20, verify=False", "lkl_schedules = 7", [], 20),
         ("count=20, verify=False", "", [], 20),
+        ("schedules=20, verify=False", "lkl_schedules = 7", [], 20),
         ("20, verify=False", "lkl_schedules = 7", ["--lkl-schedules=30"], 30),
         ("20", "", [], 22),  # two are run again
     ],
@@ -420,13 +426,10 @@ def test_a_random_seed_is_printed_and_gives_the_same_again(run: Pytest) -> None:
         ("@pytest.mark.schedules(5, threds=True)\ndef test_it(): pass", "*no option 'threds'*there are:*threads*"),
         ("@pytest.mark.schedules(policy='best')\ndef test_it(): pass", "*policy='best': use *'pos'*"),
         ("@pytest.mark.schedules(0)\ndef test_it(): pass", "*schedules=0: with none, nothing would be tested*"),
+        ("@pytest.mark.schedules(5, schedules=6)\ndef test_it(): pass", "*the marker is schedules(count, *"),
         ("@pytest.mark.schedules('many')\ndef test_it(): pass", "*the marker is schedules(count, *"),
         ("@pytest.mark.schedules\ndef test_it(): yield", "*"),
         ("@pytest.mark.schedules\nasync def test_it(): pass", "*test_it is a coroutine function: *plain function*"),
-        (
-            "import unittest\n@pytest.mark.schedules\nclass Test(unittest.TestCase):\n    def test_it(self): pass",
-            "*'schedules' is for test functions and methods of plain classes*",
-        ),
         (
             "@pytest.mark.schedules(setup=lambda nobody: None)\ndef test_it(): pass",
             "*setup wants 'nobody', which is no argument that test_it is called with*",
@@ -443,7 +446,8 @@ def test_mistakes_are_failures_that_say_so(run: Pytest, text: str, complaint: st
 @pytest.mark.parametrize(
     ("args", "complaint"),
     [
-        (["--lkl-schedules=0"], "*--lkl-schedules*"),
+        (["--lkl-schedules=0"], "*--lkl-schedules: '0' is not a number of schedules: *above 0*"),
+        (["--lkl-all=0"], "*--lkl-all: '0' is not a number of schedules: *"),
         (["--lkl-schedules=many"], "*--lkl-schedules*"),
         (["--lkl-seed=x"], "*--lkl-seed*"),
         (["--lkl-replay=nowhere.json"], "*--lkl-replay: nowhere.json cannot be read: *"),
@@ -484,13 +488,17 @@ def test_tests_of_event_loops_run_beside_it(pytester: pytest.Pytester, write: Ca
         pass
 
     @pytest.mark.anyio
-    @pytest.mark.schedules
+    @pytest.mark.schedules(5)
     async def test_anyio_both():
         pass
 
     @pytest.mark.asyncio
-    @pytest.mark.schedules
+    @pytest.mark.schedules(5)
     async def test_asyncio_both():
+        pass
+
+    @pytest.mark.schedules(5)
+    async def test_neither():
         pass
 
     @pytest.fixture
@@ -501,8 +509,8 @@ def test_tests_of_event_loops_run_beside_it(pytester: pytest.Pytester, write: Ca
     write(text, ASYNC_INI)
     loops = ["-p", "pytest_asyncio.plugin", "-p", "anyio.pytest_plugin"]
     result = pytester.run(*command(*loops), timeout=TIMEOUT_S)
-    result.assert_outcomes(passed=2, failed=3)
-    result.stdout.fnmatch_lines(["*test_*_both is a coroutine function: *"] * 2)
+    result.assert_outcomes(passed=4, failed=1, errors=1)
+    result.stdout.fnmatch_lines(["*test_neither is a coroutine function: *"])
 
 
 def test_workers_of_xdist_write_schedules_and_share_a_random_seed(
