@@ -7,6 +7,7 @@ import signal
 import time
 from typing import TYPE_CHECKING, Any
 
+import hypothesis  # noqa: F401 - before the heap is frozen: it looks for references by the collector
 import pytest
 
 from lkl_green import Kernel, format_trace, lkl_start_kernel

@@ -354,8 +354,14 @@ class SemaphoreArch(Arch):
 
     def orphan_thread(self, task: ThreadInfo) -> None:
         """Make an ordinary task of a host task: a new host thread waits for its next switch."""
-        self._create_host_thread(task)
-        task.thread_flags &= ~TIF_HOST_THREAD  # after it: if that fails, the task stays what it was
+        borrowed_tid = task.tid
+        try:
+            self._create_host_thread(task)
+            task.thread_flags &= ~TIF_HOST_THREAD  # after it: if that fails, the task stays what it was
+        except BaseException:
+            if task.tid not in (0, borrowed_tid):  # the host thread exists, and is to be ended with the task
+                task.thread_flags &= ~TIF_HOST_THREAD
+            raise
 
     # -- asked from outside
 

@@ -41,8 +41,8 @@ class ScheduleSettings:
         points_in: names of modules and packages that get points besides those of the test's project.
         lockdep: record a few schedules as they are run, to warn of locks that are taken in contradicting orders or left
             held, though nothing failed of it.
-        races: what happens about data races, which are looked for in the schedules that are recorded. "report": they are
-            listed; "fail": a schedule that shows one fails; "off": they are not looked for.
+        races: what happens about data races, which are looked for in the schedules that are recorded. "report": they
+            are listed; "fail": a schedule that shows one fails; "off": they are not looked for.
         ignored_races: patterns of names of what is accessed, of functions, and of FILE.py:LINE, whose races are meant.
         watchdog_s: a schedule fails if a task of it runs for so long without a scheduling point; None: it may.
     """

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from lkl_green.host import native
 from lkl_green.kernel.current import running_here
-from lkl_green.kernel.points import RESUME, START, YIELD
+from lkl_green.kernel.points import RESUME, START, YIELD, kinds
 from lkl_green.testing.policies.abort import abort_schedule
 from lkl_green.testing.run import Run, Verdict
 
@@ -71,7 +71,7 @@ def nothing_explored(run: Run, names: list[str]) -> None:
 
 
 # What every thread does that is started and waited for.
-_BEGINS_AND_ENDS = (START, RESUME, YIELD, "join")
+_BEGINS_AND_ENDS = frozenset((START, RESUME, YIELD)) | kinds(lambda point: point.effect == "ends")
 
 
 def uncontrolled(steps: Sequence[Step]) -> list[str]:
