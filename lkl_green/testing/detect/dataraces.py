@@ -229,7 +229,7 @@ class DataRaces:
             return
         _join(self._clock(who), self._works if isinstance(obj, (Work, KthreadWork)) else self._left.get(id(obj), {}))
         ended = getattr(getattr(obj, "_green", obj), "task", None)  # of a thread, its handle, or what spawn() returned
-        if ended in self._names and ended.exit_state:
+        if ended is not None and ended in self._names and ended.exit_state:
             _join(self._clock(who), self._clock(self._names[ended]))
 
 
