@@ -162,3 +162,15 @@ def kinds(test: Callable[[Point], bool]) -> frozenset[str]:
 COMMUTES: Final = kinds(lambda point: point.effect in ("reads", "ends"))
 TAKES: Final = kinds(lambda point: point.effect == "takes")
 GIVES: Final = kinds(lambda point: point.effect == "gives")
+
+# Operations that leave what their task knows at the object, for those that fetch it: what they say happens before what
+# the others do. A section under a spin lock is one step, so that to take it does both.
+_BOTH: Final = kinds(lambda point: point.effect == "changes" and point.waits and not point.forgotten) | {
+    "put",
+    "write",
+    "close",
+    "spin_lock",
+    "spin_trylock",
+}
+LEAVES: Final = GIVES | _BOTH | kinds(lambda point: point.effect == "changes" and not point.waits)
+FETCHES: Final = TAKES | _BOTH | kinds(lambda point: point.waits or point.effect in ("reads", "ends"))

@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Protocol
 
 from lkl_green.kernel.current import current_kernel
-from lkl_green.kernel.points import RESUME, START
+from lkl_green.kernel.points import COMMUTES, RESUME, START
 from lkl_green.testing.decision import Decision
 from lkl_green.testing.detect.dataraces import is_access
 from lkl_green.testing.detect.deadlock import describe_deadlock
@@ -121,9 +121,9 @@ class Recording(Delegating):
         kernel, races = current_kernel(), self.evidence.races
         controller: KnowsEnabled = kernel.sched.policy  # type: ignore[assignment]
         races.enabled([other.name for other in controller.enabled if other.task is not None], kernel.clock.peek_ns())
-        if is_access(actor.kind, actor.obj):
+        if is_access(actor.obj):
             stack = self._stacks.pop(id(actor), ())
-            races.access(actor.name, task, actor.obj, name, actor.kind == "write", stack, len(self.steps) + 1)
+            races.access(actor.name, task, actor.obj, name, actor.kind not in COMMUTES, stack, len(self.steps) + 1)
         else:
             races.operation(actor.name, task, actor.kind, actor.obj)
 
@@ -137,7 +137,7 @@ class Recording(Delegating):
         """Where the running task is: the innermost frame that is not ours; for an access, all of its frames."""
         frame = sys._getframe(2)
         self._where[id(actor)] = innermost(frame)
-        if is_access(actor.kind, actor.obj):
+        if is_access(actor.obj):
             self._stacks[id(actor)] = tuple(stack_of(frame)[-_FRAMES:])
 
     def dissect(self, kernel: Kernel, run: Run) -> None:

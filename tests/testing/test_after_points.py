@@ -198,7 +198,7 @@ def test_a_task_that_was_let_through_may_run_before_the_next_statement(test, thr
 @pytest.mark.parametrize("threads", [False, True])
 def test_without_these_points_it_may_not(threads):
     test = sets_an_event if threads else completes
-    assert explore(test, schedules=200, threads=threads, after_points=False).outcome is Outcome.PASSED
+    assert explore(test, schedules=200, threads=threads, points="sync", after_points=False).outcome is Outcome.PASSED
 
 
 def test_a_search_does_without():

@@ -397,9 +397,10 @@ def test_a_fixture_with_a_wider_scope_that_schedules_change_is_named(run: Pytest
         def shared():
             return {{"account": Account()}}
 
+        @pytest.mark.schedules(100, points="sync", after_points=False)
         def test_it(shared): both(shared["account"])
 
-        @pytest.mark.schedules(10, verify=False)
+        @pytest.mark.schedules(10, verify=False, points="sync", after_points=False)
         def test_unchecked(shared): both(shared["account"])
     """)
     result.assert_outcomes(failed=1, passed=1)

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lkl_green.kernel.kthread import KThread
 from lkl_green.kernel.kthread_work import KthreadWork
-from lkl_green.kernel.points import GIVES, RESUME, START, TAKES, kinds
+from lkl_green.kernel.points import FETCHES, LEAVES, POINTS, RESUME, START
 from lkl_green.kernel.task import TASK_RUNNING
 from lkl_green.kernel.work import Work
 from lkl_green.testing.instrument.places import Place
@@ -44,10 +44,6 @@ Clock = dict[str, int]
 
 # A comment with this word at either access says that the race is meant.
 BENIGN = "data_race"
-
-_BOTH = frozenset({"get", "receive", "put", "write", "close", "spin_lock", "spin_trylock"})
-_LEAVES = GIVES | _BOTH | kinds(lambda point: point.effect == "changes" and not point.waits)
-_FETCHES = TAKES | _BOTH | kinds(lambda point: point.waits or point.effect in ("reads", "ends"))
 
 
 class Access(NamedTuple):
@@ -158,18 +154,18 @@ class DataRaces:
         self._begin(who, task, kind)
         if obj is None or kind == START:
             return
-        if kind in _LEAVES or kind not in _FETCHES:
+        if kind in LEAVES or kind not in FETCHES:
             self._leave(who, obj)
-        if kind in _FETCHES or kind not in _LEAVES:
+        if kind in FETCHES or kind not in LEAVES:
             self._fetching[who] = task, obj
-        if kind == "wait" and hasattr(obj, "_lock"):  # Condition.wait() gives its lock back without announcing it
+        if POINTS[kind].waits and hasattr(obj, "_lock"):  # Condition.wait() gives its lock back without announcing it
             self._leave(who, obj._lock)
 
     def access(
         self, who: str, task: Task, place: Any, name: str, writes: bool, stack: tuple[Where, ...], step: int
     ) -> None:
         """A task is about to access something."""
-        self._begin(who, task, "read")
+        self._begin(who, task, START)
         clock = self._clock(who)
         access = Access(who, clock[who], place, name, writes, stack, step)
         before = self._accesses.setdefault(place.group if isinstance(place, Place) else id(place), {})
@@ -233,9 +229,9 @@ class DataRaces:
             _join(self._clock(who), self._clock(self._names[ended]))
 
 
-def is_access(kind: Kind, obj: object) -> bool:
-    """Whether an operation is an access to what several tasks can access, and not an operation that orders them."""
-    return isinstance(obj, (Place, Shared)) and kind in ("read", "write")
+def is_access(obj: object) -> bool:
+    """Whether an operation on `obj` is an access to data, and not one that puts others in order."""
+    return isinstance(obj, (Place, Shared))
 
 
 def _join(clock: Clock, other: Clock) -> None:

@@ -172,7 +172,7 @@ def test_an_increment_takes_no_more_than_four_schedules_and_is_told_by_name() ->
     steps = [f"{step.actor} {step.op} {step.obj}" for step in report.failure.steps]
     assert "t0 read Counter.count" in steps
     assert "t1 write Counter.count" in steps
-    assert "test_explored.py: " in report.points
+    assert "test_found_races.py" in report.points
     assert report.points in report.text()
 
 
@@ -287,5 +287,5 @@ def test_no_campaign_passes_if_points_do_not_work(monkeypatch: pytest.MonkeyPatc
 def test_settings_that_make_no_sense_are_refused() -> None:
     with pytest.raises(ValueError, match="use 'memory' or 'sync'"):
         explore(locked, points="lines")
-    with pytest.raises(ValueError, match="a list of module names"):
+    with pytest.raises(ValueError, match="a list is wanted"):
         explore(locked, points_in="bank")
