@@ -14,10 +14,14 @@ import anyio
 
 from lkl_green.embed.kernel_call import raise_error
 from lkl_green.embed.thread_pool import ThreadPool
+from lkl_green.kernel.state import SystemState
 
 if TYPE_CHECKING:
     from lkl_green.embed.driver import Driver
     from lkl_green.embed.kernel_call import Call
+
+
+_HALTED = SystemState.HALTED
 
 
 class CallRunner:
@@ -42,7 +46,7 @@ class CallRunner:
             driver.check("call()")
         # Before the call and not after it: a task that is cancelled here has done nothing yet.
         await checkpoint()
-        if kernel.halted or driver.error is not None or driver.detached:
+        if kernel.sched.system_state is _HALTED or driver.error is not None or driver.detached:
             driver.check("call()")
         # driver.is_idle() and driver.go_on(), without the two calls.
         was_idle = kernel.sched.is_idle() and not kernel.loop.running

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from greenlet import getcurrent
 
 from lkl_green.kernel.fork import THREAD_FLAGS
+from lkl_green.kernel.state import SystemState
 from lkl_green.kernel.task import SCHED_NORMAL, TASK_COMM_LEN, TASK_IDLE, TASK_RUNNING
 from lkl_green.kernel.taskend import TaskEnd
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from lkl_green.embed.kernel_call import Call
     from lkl_green.kernel.kernel import Kernel
     from lkl_green.kernel.task import Task
+
+_RUNNING = SystemState.RUNNING
 
 # As many as are kept asleep; a burst of calls makes more, which exit.
 KEPT = 64
@@ -117,7 +120,7 @@ class ThreadPool:
                 or task.children
                 or task.policy != SCHED_NORMAL
                 or task.state != TASK_RUNNING
-                or sched.halting
+                or sched.system_state is not _RUNNING
                 or len(idle) >= KEPT
             ):
                 return code  # to the call, by thread_exits()

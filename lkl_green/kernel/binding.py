@@ -29,6 +29,7 @@ from lkl_green.errors import KernelHalted, NoCurrentKernel
 from lkl_green.kernel.current import running_here
 from lkl_green.kernel.nocopy import NoCopy
 from lkl_green.kernel.printk import KERN_WARNING
+from lkl_green.kernel.state import SystemState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -256,7 +257,7 @@ def of_another_kernel(sched: Scheduler) -> str:
     running = running_here.kernel
     if running is None or running.sched is sched:
         return ""
-    if sched.halting:
+    if sched.system_state is not SystemState.RUNNING:
         return (
             f"kernel {running.name} runs here, and what would sleep belongs to one that has halted, in which it was "
             "made; make it anew, or at module level, where it is bound to the kernel that uses it"

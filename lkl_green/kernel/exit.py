@@ -20,6 +20,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lkl_green.kernel.signum import SIGCHLD
+from lkl_green.kernel.state import SystemState
 from lkl_green.kernel.task import (
     EXIT_DEAD,
     EXIT_ZOMBIE,
@@ -37,6 +38,8 @@ from lkl_green.kernel.wait import WaitQueueHead
 if TYPE_CHECKING:
     from lkl_green.kernel.kernel import Kernel
 
+
+_RUNNING = SystemState.RUNNING
 
 _LEFT_CAPACITY = 100
 
@@ -111,7 +114,7 @@ class Exits:
         One that was taken down alone has been unwound, and may sleep once more. While the kernel halts, a sleep gets
         TaskKilled, which ends the closing of that file.
         """
-        if not self._kernel.halting:
+        if self._kernel.sched.system_state is _RUNNING:
             task.killed = 0
         task.preempt_count = 0
         try:
@@ -143,7 +146,7 @@ class Exits:
         signals.exit_signals(task)
         if task.children:
             self._forget_children(task)
-        if signals.delays(task) and not self._kernel.halting:
+        if signals.delays(task) and self._kernel.sched.system_state is _RUNNING:
             task.exit_state = EXIT_ZOMBIE
             return None
         leader = signals.leader(task)
@@ -174,7 +177,7 @@ class Exits:
         """Become a zombie, unless nobody will ever collect it (Linux: exit_notify())."""
         kernel = self._kernel
         unwanted = False
-        if not kernel.halting:
+        if kernel.sched.system_state is _RUNNING:
             task.exit_state = EXIT_ZOMBIE
             if kernel.signals.known or task.exit_signal != SIGCHLD:
                 unwanted = kernel.signals.do_notify_parent(task)
@@ -302,7 +305,7 @@ class Exits:
         parent = task.parent
         self.release_task(task)
         self._kernel.arch.release_thread(task)
-        if parent is not None and not self._kernel.halting:
+        if parent is not None and self._kernel.sched.system_state is _RUNNING:
             self._wake_up_parent(parent)  # there may be no child left to wait for
 
     # -- waiting for children

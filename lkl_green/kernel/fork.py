@@ -29,6 +29,7 @@ from lkl_green.errors import BadKernelThread, KernelBug, TaskExit
 from lkl_green.kernel.callback import check_callback
 from lkl_green.kernel.completion import Completion
 from lkl_green.kernel.exec import PtRegs, user_mode
+from lkl_green.kernel.state import SystemState
 from lkl_green.kernel.task import DEFAULT_PRIO, IDLE_PRIO, PF_IDLE, PF_KTHREAD, PF_NEWBORN, SCHED_NORMAL, Task
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from lkl_green.kernel.kernel import Kernel
     from lkl_green.kernel.sched import Scheduler
     from lkl_green.kernel.taskend import TaskEnd
+
+_RUNNING = SystemState.RUNNING
 
 _HAS_RUN = ~PF_NEWBORN
 
@@ -186,7 +189,7 @@ class Fork:
         """
         sched = self._sched
         current = sched.current
-        if sched.halting:
+        if sched.system_state is not _RUNNING:
             raise OSError(errno.ESHUTDOWN, "the kernel halts and starts no more tasks")
         pid = self._pids.alloc()
         if not pid:

@@ -37,6 +37,7 @@ from lkl_green.host.native import allocate_lock
 from lkl_green.kernel.current import running_here
 from lkl_green.kernel.fork import THREAD_FLAGS
 from lkl_green.kernel.hostcall import HostTask, Post, Request
+from lkl_green.kernel.state import SystemState
 from lkl_green.kernel.task import PF_NEWBORN, TASK_OUTSIDE, TASK_RUNNING
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
 
     from lkl_green.kernel.kernel import Kernel
     from lkl_green.kernel.task import Task
+
+_RUNNING, _HALTED = SystemState.RUNNING, SystemState.HALTED
 
 # What a host task between two calls waits for; such a task is not deadlocked.
 OUTSIDE = "the application's next system call"
@@ -85,7 +88,7 @@ class HostTasks:
         self._start(host_task, request)
         while not request.done:
             status = kernel.loop.run_until_idle()
-            if not request.done and not kernel.halted:
+            if not request.done and kernel.sched.system_state is not _HALTED:
                 if kernel.loop.hopeless(status):
                     raise Deadlock(kernel.reports.deadlock(f"system call {nr} of the application never returns"))
                 kernel.loop.pause(status)
@@ -177,7 +180,7 @@ class HostTasks:
         """Put a post into the box; False if the kernel has halted and will not look any more."""
         kernel = self._kernel
         self.posts.append(post)
-        if kernel.halted:
+        if kernel.sched.system_state is _HALTED:
             self.refuse_all()
             return False
         if not kernel.clock.is_virtual:  # there it is taken in when idle, and a checkpoint would end a time slice
@@ -195,7 +198,7 @@ class HostTasks:
     def take_posts(self) -> None:
         """Take in what foreign threads have left; at a named point of the kernel."""
         posts = self.posts
-        if self._kernel.halting:
+        if self._kernel.sched.system_state is not _RUNNING:
             # The host tasks are being taken down, on other threads than their own: they must not be given calls.
             self.refuse_all()
             return

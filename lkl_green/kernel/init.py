@@ -13,6 +13,7 @@ from lkl_green.kernel.callback import check_result
 from lkl_green.kernel.fork import do_exit
 from lkl_green.kernel.hosttask import HostTasks
 from lkl_green.kernel.owner import Owner
+from lkl_green.kernel.state import SystemState
 from lkl_green.kernel.task import PF_KTHREAD, TASK_IDLE
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Init:
             self._rest_init()
             kernel.watchdog.start()
         except BaseException:
-            kernel.halted = True
+            kernel.sched.system_state = SystemState.HALTED
             while undo:
                 undo.pop()()
             raise

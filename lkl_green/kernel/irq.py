@@ -24,12 +24,15 @@ from typing import TYPE_CHECKING
 
 from lkl_green.kernel.callback import check_callback
 from lkl_green.kernel.numbers import check_int
+from lkl_green.kernel.state import SystemState
 from lkl_green.kernel.task import HARDIRQ_MASK, HARDIRQ_OFFSET, SOFTIRQ_MASK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from lkl_green.kernel.kernel import Kernel
+
+_HALTED = SystemState.HALTED
 
 NR_IRQS = 4096
 
@@ -209,7 +212,7 @@ class InterruptController:
         if not 0 < irq < NR_IRQS:
             return -errno.EINVAL
         kernel = self._kernel
-        if kernel.halted:
+        if kernel.sched.system_state is _HALTED:
             return -errno.ESHUTDOWN
         if self._clock.is_virtual and kernel.is_foreign():
             self.held.add(irq)

@@ -36,6 +36,7 @@ from lkl_green.kernel.report import KernelStatistics, Reports
 from lkl_green.kernel.sched import Scheduler
 from lkl_green.kernel.signal import Signals
 from lkl_green.kernel.softirq import Softirqs, TaskletQueue
+from lkl_green.kernel.state import SystemState
 from lkl_green.kernel.syscall import Sys, Syscalls
 from lkl_green.kernel.task import SOFTIRQ_OFFSET, TASK_RUNNING, PidTable, Task
 from lkl_green.kernel.timer import Timers
@@ -55,6 +56,8 @@ if TYPE_CHECKING:
     from lkl_green.kernel.policy import SchedulingPolicy
     from lkl_green.kernel.tracepoint import TraceRecord
 
+_RUNNING, _HALTED = SystemState.RUNNING, SystemState.HALTED
+
 VERSION = "6.1.0-lkl_green"
 
 
@@ -65,7 +68,8 @@ class Kernel(NoCopy):
         name: shown by uname.
         clock: its time.
         sys: system calls that raise OSError.
-        halted: whether it has come to its end.
+        stopping: whether it has been asked to halt, by any OS thread.
+        panicked: the exception of a panic; None if there was none.
         init_task: pid 1.
         init_result: what init returned; valid once halted.
         left_blocked: when init has ended: the report of tasks that were blocked for good then; "" if there were none.
@@ -100,8 +104,6 @@ class Kernel(NoCopy):
         self.open_ended = init is None if open_ended is None else open_ended
         self.has_init = init is not None
         self.embedding: Any = None
-        self.halting = False
-        self.halted = False
         self.stopping = False
         self.panicked: KernelPanic | None = None
         self.init_result: Any = None
@@ -160,6 +162,16 @@ class Kernel(NoCopy):
         """A host thread that runs one task may be an OS thread, on which no kernel has run before."""
         running_here.kernel = self
         return self.fork.ret_from_fork()
+
+    @property
+    def halting(self) -> bool:
+        """Whether its tasks are being taken down, or have been."""
+        return self.sched.system_state is not _RUNNING
+
+    @property
+    def halted(self) -> bool:
+        """Whether it has come to its end."""
+        return self.sched.system_state is _HALTED
 
     def power_off(self) -> None:
         """Halt as soon as the current task gives up the CPU (kernel_power_off())."""
@@ -251,7 +263,7 @@ class Kernel(NoCopy):
                     "wake a kernel thread that makes the call"
                 )
             return self.syscalls.dispatch(nr, params)
-        if self.halted:
+        if sched.system_state is _HALTED:
             self.owner.check("lkl_syscall()")
             return -errno.ESHUTDOWN
         if get_ident() == self._owner:

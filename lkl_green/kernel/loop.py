@@ -35,10 +35,14 @@ from lkl_green.host.native import get_ident
 from lkl_green.kernel.current import running_here
 from lkl_green.kernel.interrupt import defer_sigint, restore_sigint
 from lkl_green.kernel.sched import NEVER, POLL_POINTS
+from lkl_green.kernel.state import SystemState
 
 if TYPE_CHECKING:
     from lkl_green.host.native import LockType
     from lkl_green.kernel.kernel import Kernel
+
+
+_RUNNING, _HALTED = SystemState.RUNNING, SystemState.HALTED
 
 
 class RunUntil(enum.Enum):
@@ -151,7 +155,7 @@ class RunLoop:
     def run(self, until: RunUntil, max_switches: int | None, budget_ns: int | None) -> RunStatus:
         """See `Kernel.lkl_run`."""
         kernel = self._kernel
-        if kernel.halted:
+        if self._sched.system_state is _HALTED:
             if kernel.panicked is None:
                 return RunStatus(RunReason.HALTED, None)
             raise KernelHalted("lkl_run() after a kernel panic: the kernel has stopped for good")
@@ -170,7 +174,7 @@ class RunLoop:
     def run_slice(self, max_switches: int, budget_ns: int) -> RunStatus:
         """`run()` until idle within both budgets, by the driver of an event loop, who knows where it is."""
         kernel = self._kernel
-        if kernel.halted or self.running:
+        if self._sched.system_state is _HALTED or self.running:
             return self.run(RunUntil.IDLE, max_switches, budget_ns)
         self._sched.limit = self._sched.points + max_switches
         self._deadline_ns = kernel.host.time() + budget_ns
@@ -194,7 +198,7 @@ class RunLoop:
             self.running = True
             kernel.arch.enter()
             status = self._run(early)
-            if not kernel.halted:
+            if self._sched.system_state is not _HALTED:
                 kernel.arch.leave()
             self.running = False
             running_here.kernel = outer
@@ -368,7 +372,7 @@ class RunLoop:
             sched.checkpoint = min(sched.checkpoint, points)
         if sched.leave:
             sched.current.need_resched = True
-        if sched.leave or sched.halting or sched.killing:
+        if sched.leave or sched.system_state is not _RUNNING or sched.killing:
             sched.checkpoint = 0
         return True
 
@@ -409,7 +413,14 @@ class RunLoop:
                 raise Deadlock(status.report)
             if status.reason is not _IDLE:
                 return
-        if kernel.halted or self.fatal is not None or self._irq.raised or self._posts or not self._sched.is_idle():
+        sched = self._sched
+        if (
+            sched.system_state is _HALTED
+            or self.fatal is not None
+            or self._irq.raised
+            or self._posts
+            or not sched.is_idle()
+        ):
             return
         if kernel.clock.is_virtual:
             self._pause_virtual()

@@ -19,6 +19,7 @@ from lkl_green.arch.base import TIF_HOST_THREAD
 from lkl_green.errors import HaltTimeout
 from lkl_green.kernel.loop import RunUntil
 from lkl_green.kernel.sched import NEVER
+from lkl_green.kernel.state import SystemState
 from lkl_green.kernel.task import PF_KTHREAD, PF_NEWBORN, TASK_RUNNING, Task
 from lkl_green.kernel.unistd import LINUX_REBOOT_CMD_RESTART, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, NR_reboot
 
@@ -119,8 +120,7 @@ class Reboot:
     def _leave_all(self) -> None:
         """Mark the kernel as halted, where its tasks can never run again: they are left as they are."""
         kernel = self._kernel
-        kernel.halting = kernel.sched.halting = True
-        kernel.halted = True
+        kernel.sched.system_state = SystemState.HALTED
         kernel.host_tasks.cleanup()
         kernel.watchdog.stop()
         kernel.bindings.let_go()
@@ -146,8 +146,8 @@ class Reboot:
         sched = kernel.sched
         if not self._quiet and kernel.panicked is None:
             self._look_at_what_is_left()
-        kernel.halting = True
-        sched.halting = sched.post_switch = True
+        sched.system_state = SystemState.HALTING
+        sched.post_switch = True
         sched.limit = NEVER
         deadline = kernel.host.time() + int(self.timeout_s * 1e9)
         for task in kernel.pids:
@@ -250,7 +250,7 @@ class Reboot:
             raise
 
     def _mark_halted(self) -> None:
-        self._kernel.halted = True
+        self._kernel.sched.system_state = SystemState.HALTED
 
     def abandon(self, task: Task) -> None:
         """Keep a task that must never run again alive: if it were collected, its frames would be run to unwind them."""

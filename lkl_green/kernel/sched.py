@@ -45,6 +45,7 @@ from lkl_green.errors import (
 from lkl_green.host.native import get_ident
 from lkl_green.kernel.async_exceptions import ORDERLY, repair
 from lkl_green.kernel.binding import of_another_kernel
+from lkl_green.kernel.state import SystemState
 from lkl_green.kernel.task import (
     HARDIRQ_MASK,
     KILLED_SLEEPS,
@@ -69,6 +70,8 @@ if TYPE_CHECKING:
     from lkl_green.kernel.points import Kind
     from lkl_green.kernel.policy import SchedulingPolicy
     from lkl_green.kernel.tracepoint import Tracepoints
+
+_RUNNING = SystemState.RUNNING
 
 NEVER = 1 << 62
 
@@ -107,7 +110,6 @@ class Scheduler:
         "checkpoint",
         "current",
         "fifo",
-        "halting",
         "idle_switches",
         "interrupted",
         "killing",
@@ -129,6 +131,7 @@ class Scheduler:
         "releases_threads",
         "ret_from_fork",
         "swapper",
+        "system_state",
         "tasks",
         "trace",
     )
@@ -147,7 +150,7 @@ class Scheduler:
         self.misses = 0
         self.idle_switches = 0
         self.leave = False
-        self.halting = False
+        self.system_state = _RUNNING
         self.killing = 0
         self.needs_repair = False
         self.tasks: Iterable[Task] = ()
@@ -543,7 +546,7 @@ class Scheduler:
     def finish_task_switch(self) -> None:
         """Clean up after the task that ran before; runs in the one that runs now (rules 44, 113)."""
         try:
-            self.post_switch = self.halting or self.killing > 0 or bool(self.notifiers)
+            self.post_switch = self.system_state is not _RUNNING or self.killing > 0 or bool(self.notifiers)
             last = self.last
             if last.state == TASK_DEAD and last.killed <= KILLED_SLEEPS:  # the frames of one that was given up stay
                 self.on_dead(last)
@@ -688,7 +691,7 @@ class Scheduler:
 
     def check_thread(self, what: str) -> None:
         """Raises WrongThread on an OS thread other than the owner's, if no task runs and the kernel does not halt."""
-        if self.current is self.swapper and get_ident() != self.owner and not self.halting:
+        if self.current is self.swapper and get_ident() != self.owner and self.system_state is _RUNNING:
             raise WrongThread(
                 f"{what} from an OS thread that does not run the kernel: it may sleep, and would not notice; raise an "
                 "interrupt with lkl_trigger_irq(), and do it in the handler"

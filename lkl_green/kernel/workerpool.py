@@ -29,6 +29,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from lkl_green.errors import KernelBug
+from lkl_green.kernel.state import SystemState
 from lkl_green.kernel.task import TASK_IDLE, TASK_RUNNING
 from lkl_green.kernel.timer import Timer
 
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from lkl_green.kernel.task import Task
     from lkl_green.kernel.work import Work
     from lkl_green.kernel.workqueue import Workqueue
+
+_RUNNING = SystemState.RUNNING
 
 MAX_IDLE_WORKERS = 4
 CREATE_RETRIES = 10
@@ -113,7 +116,7 @@ class WorkerPool:
 
     def kick(self) -> None:
         """Make sure that somebody looks at the list (Linux: kick_pool()). May switch, so it comes last."""
-        if not self._list or self._kernel.halting:
+        if not self._list or self._sched.system_state is not _RUNNING:
             return
         if self._idle:
             self._sched.try_to_wake_up(self._idle[-1].task)
