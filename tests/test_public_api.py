@@ -7,13 +7,20 @@ import enum
 import importlib
 import inspect
 import pkgutil
+import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import lkl_green
 from lkl_green import linux
+from lkl_green.linux import SIGCHLD
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lkl_green import Kernel
 
 # Constants have no docstring of their own.
 PLAIN = (int, str)
@@ -95,3 +102,56 @@ def test_application_side_has_nothing_else() -> None:
 def test_version_is_that_of_the_change_log() -> None:
     changes = (Path(lkl_green.__file__).parent.parent / "CHANGES.md").read_text()
     assert f"## {lkl_green.__version__}" in changes
+
+
+# -- names and paths that other code knows
+
+
+def test_names_that_moved_or_changed_work_under_their_former_ones() -> None:
+    import lkl_green.kernel.loop
+    import lkl_green.testing.threads
+    from lkl_green.compare import parity
+    from lkl_green.kernel import policy
+
+    assert lkl_green.kernel.loop.RunUntil is lkl_green.RunUntil
+    assert lkl_green.Policy is policy.Policy is lkl_green.SchedulingPolicy
+    assert parity.Run is parity.TracedRun
+    assert lkl_green.testing.threads.run_threads(lambda: threading.current_thread().name) == "MainThread"
+
+
+def test_parts_of_a_kernel_that_other_code_knows(run: Callable[..., Any]) -> None:
+    def init() -> tuple[bool, tuple[int, Any], bool]:
+        kernel = linux.current_kernel()
+        pid = linux.kernel_thread(lambda _: linux.do_exit(3), None, SIGCHLD)
+        exists = pid in [task.pid for task in kernel.pids]
+        return exists, kernel.exits.wait4(pid), kernel.timers.irq in kernel.irq.lines
+
+    exists, (_pid, code), has_line = run(init)
+    assert exists
+    assert code == 3
+    assert has_line
+
+
+def test_the_flags_of_a_kernels_life_are_there(boot: Callable[..., Kernel]) -> None:
+    def flags() -> tuple[bool, ...]:
+        return kernel.stopping, kernel.halting, kernel.halted, kernel.panicked is not None
+
+    def task() -> None:
+        try:
+            linux.msleep(1000)
+        finally:
+            seen.append(flags())
+
+    def init() -> None:
+        linux.kthread_run(task)
+        linux.msleep(2000)
+
+    seen: list[tuple[bool, ...]] = []
+    kernel = boot(init)
+    kernel.lkl_run()
+    assert flags() == (False, False, False, False)
+    kernel.power_off()
+    assert flags() == (True, False, False, False)
+    kernel.lkl_run()
+    assert seen == [(True, True, False, False)]
+    assert flags() == (True, True, True, False)
