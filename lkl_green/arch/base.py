@@ -55,14 +55,13 @@ class ContextInfo:
         tid: the host thread that runs the task; 0 where the architecture needs none.
         sched_sem: the host semaphore on which the task sleeps while it is switched out.
         sched_jb: where the host thread of a host task goes back to when the task sleeps for good.
-        prev_sched: the task that ran before this one was resumed last (UML's rule, rule 41).
         dead: set by `release_thread`; the host thread ends as soon as it sees it.
 
     Fork sets `thread_flags` and `context`, the architecture's `new_thread` whatever else it uses: storing what only
     another architecture reads would be a good part of the price of a task.
     """
 
-    __slots__ = ("base", "context", "dead", "prev_sched", "sched_jb", "sched_sem", "thread_flags", "tid")
+    __slots__ = ("base", "context", "dead", "sched_jb", "sched_sem", "thread_flags", "tid")
 
     base: greenlet | None
     context: Context | None
@@ -70,7 +69,6 @@ class ContextInfo:
     tid: int
     sched_sem: HostSemaphore | None
     sched_jb: JmpBuf | None
-    prev_sched: ThreadInfo | None
     dead: bool
 
 

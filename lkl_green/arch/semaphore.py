@@ -10,11 +10,11 @@ What differs from LKL, and why (numbers of the reference's part 5):
 - the semaphore and the host thread come in `new_thread`, which fork calls; either failing is -ENOMEM for the one
   who forks, never a tid of 0 (5.4, 5.5);
 - a thread that is killed before it ever ran sees `dead` after its first `sem_down` and does not run its function (5.6);
-- thread flags and jump buffer are copied before `sem_up(next)`; nothing of prev is read after it but its own `dead`
-  and `prev_sched`, which only the one who resumes it writes (5.1, 5.2);
+- thread flags and jump buffer are copied before `sem_up(next)`; nothing of prev is read after it but its own
+  `dead`, which only the task that resumes it writes (5.1, 5.2);
 - a child inherits no thread flags: a kernel thread started by a host task is not a host task (5.12);
-- the task that ran before is known per kernel and kept in the resumed task, UML's way (rule 41); LKL's static
-  `abs_prev` would be shared by two kernels.
+- the task that ran before is known per kernel, in the scheduler's `last` (rule 41); LKL's static `abs_prev` would be
+  shared by two kernels.
 
 *A woken thread looks whether it is its turn.* It is if the kernel's current task is its own. A semaphore that was upped
 once too often does no harm, so that after an exception in the middle of a switch the rest of it can be done once more.
@@ -124,7 +124,7 @@ class SemaphoreArch(Arch):
         """Allocate the scheduling semaphore (LKL: init_ti)."""
         task.tid = 0
         task.dead = False
-        task.prev_sched = task.sched_jb = None
+        task.sched_jb = None
         task.stack = task.base = None
         task.sched_sem = self.ops.sem_alloc(0)
         if task.sched_sem is None:
@@ -132,7 +132,6 @@ class SemaphoreArch(Arch):
         task.switch_to = partial(self._switch_to, task)
 
     def _free_thread_info(self, task: ThreadInfo) -> None:
-        task.prev_sched = None  # or each dead task would keep the one before it alive
         task.stack = task.base = None
         task.switch_to = _gone
         sem, task.sched_sem = task.sched_sem, None
@@ -202,7 +201,6 @@ class SemaphoreArch(Arch):
         ops = self.ops
         entry = self._entry
         prev: ThreadInfo = entry.last
-        next.prev_sched = prev
         if not next.tid:
             raise KernelBug(f"switch to {next!r}, which has no host thread")
         jump = None

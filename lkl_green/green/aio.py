@@ -24,7 +24,7 @@ from lkl_green.green.waiter import Waiter, limit_ns, rest
 from lkl_green.kernel.current import running_here
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from lkl_green.kernel.kernel import Kernel
 
@@ -151,8 +151,3 @@ class _RunningLoops:
             self._swap_task(wanted, task)
         if self._outer is not None:
             self._outer(event, args)
-
-
-def sockets_table() -> Mapping[str, Any]:
-    """Attributes of `selectors` to replace."""
-    return {"DefaultSelector": default_selector}

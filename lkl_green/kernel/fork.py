@@ -314,8 +314,3 @@ def current_pt_regs(task: Task) -> PtRegs:
     if regs is None:
         regs = task.regs = PtRegs(None, (), "")
     return regs
-
-
-def task_pt_regs(task: Task) -> PtRegs:
-    """The user registers of a task that a tracer may look at: one that sleeps or is new (rule 82)."""
-    return current_pt_regs(task)

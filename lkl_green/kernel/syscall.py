@@ -119,7 +119,7 @@ class Sys(SocketCalls):
     def _call(self, nr: int, *params: Any) -> int:
         result = self._raw(nr, *params)
         if result < 0:
-            raise OSError(-result, _strerror(-result))
+            raise OSError(-result, os.strerror(-result))
         return result
 
     def getpid(self) -> int:
@@ -228,7 +228,3 @@ class UserSys(Sys, SignalCalls):
         """End this thread only, as returning from the function of a thread does."""
         self._call(NR_exit, code)
         raise AssertionError("exit returned")
-
-
-def _strerror(code: int) -> str:
-    return os.strerror(code)

@@ -12,7 +12,7 @@ from programs import PROG, run_program, start
 from lkl_green import KernelBug, KernelPanic, RunReason
 from lkl_green.errors import BadKernelThread
 from lkl_green.kernel.exec import user_mode
-from lkl_green.kernel.fork import current_pt_regs, task_pt_regs
+from lkl_green.kernel.fork import current_pt_regs
 from lkl_green.kernel.syscall import NR_clone, NR_execve
 from lkl_green.kernel.task import DEFAULT_PRIO, FORK_PREEMPT_COUNT, PF_KTHREAD, TASK_NEW
 from lkl_green.linux import (
@@ -267,7 +267,7 @@ def test_rule_78_fn_and_arg_are_passed_blindly(run, log):
 def test_rule_78_the_registers_of_a_new_kernel_thread_are_cleared(run, log):
     def init():
         child = task_of(kernel_thread(lambda _: do_exit(0)))
-        regs = task_pt_regs(child)
+        regs = current_pt_regs(child)
         log.append((user_mode(regs), regs.pc, regs.args, regs.path))
 
     run(init)
@@ -421,7 +421,9 @@ def test_rule_80_a_future_idle_task_is_never_scheduled(run, log):
         kernel = current_kernel()
         idle = kernel.fork.fork_idle()
         msleep(1)
-        log.append((idle.pid, idle.comm, idle.state, idle in kernel.pids.tasks.values(), user_mode(task_pt_regs(idle))))
+        log.append(
+            (idle.pid, idle.comm, idle.state, idle in kernel.pids.tasks.values(), user_mode(current_pt_regs(idle)))
+        )
 
     run(init)
     assert log == [(0, "swapper", TASK_NEW, False, False)]
@@ -488,11 +490,11 @@ def test_rule_82_current_pt_regs_works_in_any_kernel_thread_and_in_any_system_ca
     assert log == [("", False), (PROG, True)]
 
 
-def test_rule_82_task_pt_regs_shows_a_tracer_what_a_sleeping_process_runs(run, log):
+def test_rule_82_the_registers_of_a_sleeping_process_show_what_it_runs(run, log):
     def init():
         pid = start(lambda sys: sys.nanosleep(10 * MS))
         msleep(1)
-        regs = task_pt_regs(task_of(pid))
+        regs = task_of(pid).regs
         log.append((regs.path, regs.args, user_mode(regs)))
 
     run(init)
