@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from lkl_green.testing.shrink.measured import Fork
+    from lkl_green.testing.shrink.measured import ChoicePoint
 
     _Waiting = tuple[int, int, int, int, Iterator[list[int]]]
 
@@ -37,7 +37,9 @@ class Frontier:
         self._later: list[_Waiting] = []
         self._serial = 0
 
-    def add(self, trail: Sequence[int], forks: Sequence[Fork], begin: int, deviations: int, preemptions: int) -> None:
+    def add(
+        self, trail: Sequence[int], forks: Sequence[ChoicePoint], begin: int, deviations: int, preemptions: int
+    ) -> None:
         """A schedule was run: its alternatives, from decision `begin` on, can be tried.
 
         Args:
@@ -82,7 +84,7 @@ _AT_ENDS = 2
 
 
 def _children(
-    trail: Sequence[int], forks: Sequence[Fork], begin: int, preempting: bool, tier: int
+    trail: Sequence[int], forks: Sequence[ChoicePoint], begin: int, preempting: bool, tier: int
 ) -> Iterator[list[int]]:
     for position in range(begin, min(len(forks), len(trail))):
         fork = forks[position]

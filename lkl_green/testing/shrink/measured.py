@@ -15,6 +15,7 @@ from lkl_green.kernel.points import YIELD
 from lkl_green.testing.cost import Cost
 from lkl_green.testing.policies.abort import abort_schedule
 from lkl_green.testing.policies.base import Policy
+from lkl_green.testing.policies.delegating import Delegating
 from lkl_green.testing.run import Verdict
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class Deviation(NamedTuple):
     preempts: bool
 
 
-class Fork(NamedTuple):
+class ChoicePoint(NamedTuple):
     """A decision, as far as a search goes: how many options, which one is plain, and what another one costs."""
 
     options: int
@@ -94,12 +95,15 @@ class Measured(Policy):
 
     def __init__(self, pace: Pace = _USUAL) -> None:
         super().__init__()
+        self._set_pace(pace)
+
+    def _set_pace(self, pace: Pace) -> None:
         self._pace = pace
         self._reset()
 
     def _reset(self) -> None:
         self.taken: list[Deviation] = []
-        self.forks: list[Fork] = []
+        self.forks: list[ChoicePoint] = []
         self._done: dict[str, int] = {}
         self._choices: dict[str, int] = {}
         self._last = ""
@@ -128,7 +132,7 @@ class Measured(Policy):
         chosen = enabled[index]
         if chosen.act is not None:
             self._jumps += 1
-        self.forks.append(Fork(len(enabled), plain, running is not None))
+        self.forks.append(ChoicePoint(len(enabled), plain, running is not None))
         if index != plain:
             preempts = running is not None and chosen.act is None
             self.taken.append(Deviation(place, chosen.name, preempts))
@@ -141,7 +145,7 @@ class Measured(Policy):
         index = self.wish_choice(place, count)
         fault = kind.startswith("fault")
         # A search takes faults away and never adds any: with enough of them, anything fails.
-        self.forks.append(Fork(1 if fault else count, index if count > 2 else 0, preempts=False))
+        self.forks.append(ChoicePoint(1 if fault else count, index if count > 2 else 0, preempts=False))
         self.met_faults |= fault
         if index:
             self._faults += fault
@@ -194,41 +198,46 @@ class Measured(Policy):
         return 0
 
 
-class Following(Measured):
-    """Measures what another policy does."""
+class Following(Measured, Delegating):
+    """Measures what another policy does.
+
+    Args:
+        policy: the policy that decides.
+        pace: see `Measured`.
+    """
 
     name = "following"
 
     def __init__(self, policy: Policy, pace: Pace = _USUAL) -> None:
-        super().__init__(pace)
-        self._policy = policy
+        Delegating.__init__(self, policy)
+        self._set_pace(pace)
 
     def begin(self, seed: int, number: int) -> bool:
-        """Both."""
-        super().begin(seed, number)
-        return self._policy.begin(seed, number)
+        """Begin the schedule with the other policy, and count from 0."""
+        self._reset()
+        return Delegating.begin(self, seed, number)
 
     def pick(self, enabled: Sequence[Actor], running: Actor | None) -> int:
-        """The other policy's choice."""
+        """The other policy's choice, measured."""
         self._running = running
         return super().pick(enabled, running)
 
     def wish(self, place: Place, enabled: Sequence[Actor], plain: int) -> int:
         """The other policy's choice."""
-        return self._policy.pick(enabled, self._running)
+        return Delegating.pick(self, enabled, self._running)
 
     def choose(self, kind: str, count: int) -> int:
-        """The other policy's choice."""
+        """The other policy's choice, measured."""
         self._kind = kind
         return super().choose(kind, count)
 
     def wish_choice(self, place: Place, count: int) -> int:
         """The other policy's choice."""
-        return self._policy.choose(self._kind, count)
+        return Delegating.choose(self, self._kind, count)
 
     def executes(self, actor: Actor) -> None:
-        """Both."""
-        self._policy.executes(actor)
+        """Report the operation to the other policy, and count it."""
+        Delegating.executes(self, actor)
         super().executes(actor)
 
 
