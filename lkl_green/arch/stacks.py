@@ -14,7 +14,7 @@ Two things are errors. On OS threads greenlet itself refuses both:
   base. When it ended, control would go to its parent, in the middle of another task.
 - *A switch of other code resumes a task that sleeps*: `sleeper.switch()`, or the end of a greenlet whose parent sleeps.
   The one that was resumed sees that it is not the current task. It raises the error in the base of the current task,
-  whose code made the switch, and sleeps on. A worker in the pool and the caller of `lkl_run()` do the same.
+  whose code made the switch, and sleeps on. A carrier in the pool and the caller of `lkl_run()` do the same.
 
 Nothing is raised for a switch into code that does not sleep in the kernel: the kernel does not run there. That code
 gets the first of the two errors at its next scheduling point.
@@ -69,7 +69,7 @@ def raise_in_base(intruder: ThreadInfo, what: str, came: object) -> object:
     try:
         return intruder.base.throw(error)
     except GreenletExit:
-        raise  # the end of a parked worker
+        raise  # the end of a parked carrier
     except BaseException as another:
         return another
 

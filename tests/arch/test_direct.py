@@ -1,4 +1,4 @@
-"""The model without semaphores: greenlets, a root that enters them, and a pool of workers."""
+"""The model without semaphores: greenlets, a root that enters them, and a pool of carriers."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_a_task_that_never_runs_has_no_greenlet(boot):
     assert boot(init).run() == 0
 
 
-# -- the pool of workers
+# -- the pool of carriers
 
 
 def test_one_worker_runs_one_short_task_after_another(boot, log):

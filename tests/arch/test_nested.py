@@ -540,7 +540,7 @@ def test_a_greenlet_of_a_sleeping_thread_that_another_one_ends_is_refused(run, l
 
 @pytest.mark.parametrize("outcome", ["result", ValueError("inner"), KeyboardInterrupt()])
 def test_a_greenlet_that_outlives_its_thread_harms_no_other(run, log, outcome):
-    """Its parent is a worker that waits for the next thread, or runs it already."""
+    """Its parent is a carrier that waits for the next thread, or runs it already."""
 
     def inner():
         getcurrent().parent.switch("ready")
@@ -563,7 +563,7 @@ def test_a_greenlet_that_outlives_its_thread_harms_no_other(run, log, outcome):
         kthread_run(user)
         kthread_run(maker)
         msleep(1)
-        kthread_run(msleep, 7)  # on the worker of the maker, if that is used again
+        kthread_run(msleep, 7)  # on the carrier of the maker, if that is used again
         msleep(7)
         kthread_run(maker)
         msleep(10)
