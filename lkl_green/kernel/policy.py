@@ -133,5 +133,5 @@ class FixedPriority(SchedulingPolicy):
             self._expired = task
 
 
-# The former name, which `lkl_green.Policy` is, too.
+# The former name, also exported as `lkl_green.Policy`. In `lkl_green.testing` a policy is what explores schedules.
 Policy = SchedulingPolicy

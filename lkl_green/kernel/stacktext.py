@@ -28,16 +28,16 @@ def task_frames(frame: FrameType | None) -> Iterator[FrameType]:
         frame = None if frame.f_code is _FIRST else frame.f_back
 
 
-def own_code_frame(frame: FrameType | None, but: Container[str] = ()) -> FrameType | None:
+def own_code_frame(frame: FrameType | None, besides: Container[str] = ()) -> FrameType | None:
     """The innermost frame of a task's own code, from `frame` outwards; None if all are of this package.
 
     Args:
         frame: where to begin.
-        but: further files whose frames are not the task's own code.
+        besides: further files whose frames are not the task's own code.
     """
     for each in task_frames(frame):
         filename = each.f_code.co_filename
-        if not of_package(filename) and filename not in but:
+        if not of_package(filename) and filename not in besides:
             return each
     return None
 

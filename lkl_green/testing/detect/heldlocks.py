@@ -1,7 +1,7 @@
 """Locks that are still held when everything has ended.
 
-A mutex has an owner who must release it, so that this is an error of the schedule (HELD). A lock of `threading` may be
-released by anybody, and some programs never release one they use as a signal: there it is a warning.
+A mutex has an owner that must release it, so that this is an error of the schedule (HELD). Any thread may release a
+lock of `threading`, and some programs never release one that they use as a signal: there it is a warning.
 """
 
 from __future__ import annotations
