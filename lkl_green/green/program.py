@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lkl_green import lkl_start_kernel
 from lkl_green.errors import KernelPanic
 from lkl_green.green.patch import green_threads
-from lkl_green.green.thread import current_handle, threads_of
+from lkl_green.green.thread import Handle, current_handle, threads_of
 from lkl_green.kernel.current import current_kernel
 
 if TYPE_CHECKING:
@@ -67,6 +67,14 @@ def finish_threads() -> None:
         _join_all(kernel)
     finally:
         futures._shutdown = was_shut  # the next kernel may have pools, too
+
+
+def take_down_daemons(kernel: Kernel) -> None:
+    """End the threads that are left, where they are. The interpreter stops them; here they are unwound, too."""
+    me = current_handle()
+    for task in list(kernel.pids):
+        if type(task.kthread) is Handle and task.kthread is not me:
+            kernel.exits.take_down(task)
 
 
 def _join_all(kernel: Kernel) -> None:

@@ -23,7 +23,7 @@ from lkl_green.errors import Escape, TaskUnwind
 from lkl_green.green import originals
 from lkl_green.green.waiter import Waiter, limit_ns, look, rest
 from lkl_green.host import native
-from lkl_green.kernel.current import running_here
+from lkl_green.kernel.current import current_kernel, running_here
 from lkl_green.kernel.taskend import TaskEnd
 
 if TYPE_CHECKING:
@@ -181,6 +181,8 @@ def _run_thread(thread: Any) -> None:
     except TaskUnwind:
         raise
     except BaseException as error:
+        if current_kernel().sched.current.killed:
+            return  # the program is over; CPython's daemons do not get to run their `finally` blocks at all
         if threading.excepthook is fail and not isinstance(error, SystemExit):
             raise
         thread._invoke_excepthook(thread)

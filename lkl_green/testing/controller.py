@@ -271,11 +271,15 @@ class Controller(SchedulingPolicy):
 
     def cut_off(self) -> None:
         """Take no further decisions, and halt the kernel as soon as the current task gives up the CPU."""
+        self.stop_deciding()
+        self._kernel.power_off()
+
+    def stop_deciding(self) -> None:
+        """Take no further decisions: what happens from here on is no part of the schedule."""
         self._sched.listener = None
         self._sched.after = None
         self._sched.trace = None
         self._executes = None
-        self._kernel.power_off()
 
     # -- the kernel's side
 

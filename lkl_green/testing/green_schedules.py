@@ -2,6 +2,9 @@
 
 An exception that leaves a thread fails the schedule. Otherwise a test with assertions in threads would always pass.
 A test that expects such exceptions sets `threading.excepthook` itself.
+
+A schedule ends as a program ends: when the test has returned and its other threads have ended, daemon threads are taken
+down wherever they are. Dropped: to wait until they sleep for good. A daemon that polls or ticks never does.
 """
 
 from __future__ import annotations
@@ -11,13 +14,16 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from lkl_green.green.patch import green_threads
-from lkl_green.green.program import as_main
+from lkl_green.green.program import as_main, take_down_daemons
 from lkl_green.green.thread import fail
 from lkl_green.green.watch import advise
 from lkl_green.kernel.current import current_kernel
+from lkl_green.testing.controller import Controller
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from lkl_green.kernel.kernel import Kernel
 
 
 @contextmanager
@@ -36,8 +42,17 @@ def green_schedules(test: Callable[[], object]) -> Iterator[Callable[[], object]
             advise(current_kernel())
             threading.excepthook = fail
             main()
+            _end_of_program(current_kernel())
 
         try:
             yield run
         finally:
             threading.excepthook = hook
+
+
+def _end_of_program(kernel: Kernel) -> None:
+    """Take daemon threads down; how they are unwound is no part of the schedule."""
+    controller = kernel.sched.policy
+    assert isinstance(controller, Controller)
+    controller.stop_deciding()
+    take_down_daemons(kernel)
