@@ -60,6 +60,11 @@ class Handle(TaskEnd):
         self.locals: WeakSet[Key] | None = None
         self.waiters: list[Waiter] | None = None
 
+    @property
+    def name(self) -> str:
+        """The name of the Thread object."""
+        return "" if self.thread is None else self.thread._name  # type: ignore[attr-defined]
+
     def thread_exits(self, task: Task, code: Any) -> None:
         """Let those that join it go on."""
         self.done = True

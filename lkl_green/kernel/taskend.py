@@ -26,10 +26,16 @@ class TaskEnd:
     """What the end of a kernel thread is reported to. This one drops the report, and its thread cannot be stopped.
 
     Attributes:
+        name: what the program calls the thread, of any length; "" if its comm says all.
         should_stop, should_park: whether the thread was asked to stop, or to park.
     """
 
     __slots__ = ()
+
+    @property
+    def name(self) -> str:
+        """What the program calls the thread, of any length; "" if its comm says all."""
+        return ""
 
     def thread_exits(self, task: Task, code: Any) -> None:
         """The thread has left its frames, or was dropped before it ran; `code` is its exit code."""

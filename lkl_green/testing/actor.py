@@ -26,7 +26,8 @@ class Actor:
     Attributes:
         task: the task; None for an actor that is none.
         act: what such an actor does when it is chosen; None for a task.
-        name: the task's comm, numbered from its second bearer in this run: the same in every run of a schedule.
+        name: the thread's name or the task's comm, numbered from its second bearer in this run: the same in every run
+            of a schedule.
         kind, obj: the pending operation and the object it is done to.
         priority: of the pending event, for policies that use one; UNDRAWN when the event is new.
         rank: for policies that use one that lasts.

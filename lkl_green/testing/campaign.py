@@ -313,6 +313,7 @@ class Campaign:
         recording.begin(self.settings.seed, 0)
         run = self.testbed.run(self.test, recording, recording.dissect)
         self._look_for_races(run, recording)
+        recording.counted = self.testbed.names.given()
         return run, recording
 
     def failure(self, run: Run, recording: Recording, number: int, policy: str = "") -> Failure:
@@ -326,6 +327,7 @@ class Campaign:
             policy or self.policy.name,
             self.settings.seed,
             number,
+            recording.counted,
             self.settings.of_each_schedule(),
         )
         trace = "" if error is None else traceback_of(error)

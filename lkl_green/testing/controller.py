@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from lkl_green.kernel.points import Kind
     from lkl_green.kernel.sched import Scheduler
     from lkl_green.kernel.task import Task
+    from lkl_green.testing.counted import CountedNames
 
 
 # Accesses of ordinary code that a schedule may make, for each step that it may take.
@@ -59,7 +60,11 @@ _ALONE = 10_000
 
 
 class Controller(SchedulingPolicy):
-    """Turns the scheduling points of one kernel into decisions of an exploration policy."""
+    """Turns the scheduling points of one kernel into decisions of an exploration policy.
+
+    Args:
+        names: of the tasks and objects of all schedules of the campaign.
+    """
 
     __slots__ = (
         "_accesses_left",
@@ -80,6 +85,7 @@ class Controller(SchedulingPolicy):
         "_running",
         "_sched",
         "enabled",
+        "names",
         "run",
         "steps",
         "trail",
@@ -92,7 +98,8 @@ class Controller(SchedulingPolicy):
     _executes: Callable[[Actor], None] | None
     _listen: Callable[[Kind, object], None]
 
-    def __init__(self) -> None:
+    def __init__(self, names: CountedNames) -> None:
+        self.names = names
         self.enabled: list[Actor] = []
         self._actors: dict[Task, Actor] = {}
         self._bearers: dict[str, int] = {}
@@ -142,6 +149,7 @@ class Controller(SchedulingPolicy):
         self.trail = run.trail
         self.steps = 0
         self._limit = self._max_steps
+        self.names.begin()
         policy = policy.decider or policy
         self._pick = policy.pick
         self._choose = policy.choose
@@ -303,7 +311,8 @@ class Controller(SchedulingPolicy):
         self.enabled.append(actor)
 
     def _appears(self, task: Task) -> Actor:
-        name = task.comm
+        end = task.kthread
+        name = self.names.settled((end and end.name) or task.comm)
         count = self._bearers[name] = self._bearers.get(name, 0) + 1
         actor = self._actors[task] = Actor(name if count == 1 else f"{name}#{count}", task)
         return actor

@@ -200,6 +200,7 @@ def replay(test: Callable[[], object], schedule: Schedule) -> Failure | None:
     check_plain(test)
     with Campaign(test, schedule.to_replay()) as campaign:
         policy = Replay(schedule.decisions)
+        campaign.testbed.names.expect(schedule.counted)
         run, recording = campaign.record(policy)
         if policy.left and run.verdict is not Verdict.MISMATCH:
             run.detail = f"the run ended with {policy.left} recorded decisions left ({run.verdict.value})"

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from lkl_green.kernel.current import current_kernel
+from lkl_green.kernel.current import current_kernel, running_here
 from lkl_green.kernel.task import Task
 from lkl_green.testing.instrument.places import Place
 
 if TYPE_CHECKING:
+    from lkl_green.kernel.kernel import Kernel
     from lkl_green.testing.actor import Actor
+    from lkl_green.testing.counted import CountedNames
 
 
 class KnowsActors(Protocol):
     """The controller, as far as names go."""
+
+    names: CountedNames
 
     def actor_of(self, task: Task) -> Actor | None:
         """The actor that stands for a task."""
@@ -44,7 +48,7 @@ class Names:
         if name is None:
             own = getattr(obj, "name", "") or getattr(obj, "_name", "")
             if isinstance(own, str) and own:
-                name = self._number(own, first="")
+                name = self._number(_settled(own), first="")
             else:
                 name = self._number(type(obj).__name__, first="#1")
             self._objects[id(obj)] = name
@@ -60,10 +64,18 @@ class Names:
         return name
 
     def _task(self, task: Task) -> str:
-        controller: KnowsActors = current_kernel().sched.policy  # type: ignore[assignment]
-        actor = controller.actor_of(task)
+        actor = _controller(current_kernel()).actor_of(task)
         return task.comm if actor is None else actor.name
 
     def _number(self, name: str, first: str) -> str:
         count = self._counts[name] = self._counts.get(name, 0) + 1
         return f"{name}{first}" if count == 1 else f"{name}#{count}"
+
+
+def _settled(name: str) -> str:
+    kernel = running_here.kernel
+    return name if kernel is None else _controller(kernel).names.settled(name)
+
+
+def _controller(kernel: Kernel) -> KnowsActors:
+    return kernel.sched.policy  # type: ignore[return-value]

@@ -60,6 +60,7 @@ class Recording(Delegating):
         warnings: what is wrong though the run passed: locks taken in contradicting orders, locks left held.
         trace: the run's trace events, as ftrace prints them.
         races: the data races that are to be reported, a sentence each.
+        counted: the names with numbers that tasks and objects were given, in order.
     """
 
     name = "recording"
@@ -78,6 +79,7 @@ class Recording(Delegating):
         self.warnings: list[str] = []
         self.trace = ""
         self.races: list[str] = []
+        self.counted: list[str] = []
         self._trace_capacity = trace_capacity
         self._tracepoints: Tracepoints | None = None
 

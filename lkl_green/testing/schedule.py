@@ -5,9 +5,9 @@ what it *means*: which task, about to do what, to which object. So a file can be
 version of Python, where byte code and addresses differ, and checked while it is replayed: where the program does
 something else than was recorded, the first difference is named.
 
-Names are stable because they are given by the run itself: a task is called by its comm, a second one of that comm
-"comm#2"; an object by its own name if it has one, else by its type and the order in which objects of that type were
-first used.
+Names are stable because they are given by the run itself: a task is called by its comm, a thread of `threading` by its
+name, a second one of that name "name#2"; numbers that programs count up from schedule to schedule begin anew in each;
+an object by its own name if it has one, else by its type and the order in which objects of that type were first used.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class Schedule:
         test: which test it is of, FILE.py::name where that is known.
         verdict, error: how it ended.
         policy, seed, number: where it came from.
+        counted: the names with numbers that were given in it, in order.
         settings: how each schedule of the campaign was run; "options" in the file.
     """
 
@@ -48,6 +49,7 @@ class Schedule:
     policy: str = ""
     seed: int = 0
     number: int = 0
+    counted: list[str] = field(default_factory=list)
     settings: ScheduleSettings = field(default_factory=ScheduleSettings)
 
     @property
@@ -70,6 +72,7 @@ class Schedule:
             "policy": self.policy,
             "seed": self.seed,
             "number": self.number,
+            **({"counted": self.counted} if self.counted else {}),
             "options": self.options,
         }
         lines = ",\n".join("  " + json.dumps(list(decision)) for decision in self.decisions)
@@ -101,7 +104,8 @@ class Schedule:
             fields = {name: _typed(name, data[name], kind) for name, kind in _FIELDS.items()}
             options = _BEFORE.get(version, {}) | _typed("options", data["options"], dict)
             settings = ScheduleSettings.of_file(options)
-            return cls(decisions, **fields, settings=settings)
+            counted = list(map(_text, _typed("counted", data.get("counted", []), list)))
+            return cls(decisions, **fields, counted=counted, settings=settings)
         except (KeyError, TypeError, ValueError) as error:
             raise ScheduleFileError(f"{source} is damaged: {type(error).__name__}: {error}") from None
 

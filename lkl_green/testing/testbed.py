@@ -21,6 +21,7 @@ from lkl_green.kernel.task import TASK_NOLOAD, TASK_RUNNING
 from lkl_green.kernel.taskend import TaskEnd
 from lkl_green.testing.campaign_watchdog import CampaignWatchdog
 from lkl_green.testing.controller import Controller
+from lkl_green.testing.counted import CountedNames
 from lkl_green.testing.detect.ending import ends_campaign, is_failure, verdict_of
 from lkl_green.testing.detect.heldlocks import mutexes_left_held
 from lkl_green.testing.run import Run, Verdict
@@ -68,6 +69,7 @@ class Testbed:
         if configuration not in _CONFIGURATIONS:
             raise ValueError(f"configuration={configuration!r}: use {', '.join(map(repr, _CONFIGURATIONS))}")
         self.configuration = "hosted" if settings.host_faults and configuration == "direct" else configuration
+        self.names = CountedNames()
         self._watchdog: CampaignWatchdog | None = None
         self._kernel: Kernel | None = None
         self._controller: Controller
@@ -213,7 +215,7 @@ class Testbed:
     # -- kernels
 
     def _boot(self) -> Kernel:
-        controller = Controller()
+        controller = Controller(self.names)
         make_host, switch = _CONFIGURATIONS[self.configuration]
         host: HostOps = make_host()
         if self.settings.host_faults:
