@@ -31,6 +31,7 @@ from lkl_green.errors import KernelHalted, ThreadsInstalled
 from lkl_green.green import clock, condition, escape, local, lowlevel, ordinals, originals, thread
 from lkl_green.green.aio import default_selector
 from lkl_green.green.lock import Lock, RLock
+from lkl_green.green.pools import Pools
 from lkl_green.green.rebind import Rebinder
 from lkl_green.green.simplequeue import SimpleQueue
 from lkl_green.green.watch import Watch, advise
@@ -66,6 +67,7 @@ class Replacements:
         self._adopted: dict[int, tuple[Any, Any]] = {}  # by id of the native object: itself, and its stand-in
         self._counts: WeakKeyDictionary[Kernel, dict[str, itertools.count[int]]] = WeakKeyDictionary()
         self._strangers = thread.Strangers()
+        self._pools = Pools()
         self._replaced: list[tuple[Any, str, Any, Any]] = []  # module or class, name, original, replacement
         self._names: list[tuple[Any, Any]] = []
 
@@ -94,6 +96,7 @@ class Replacements:
     def restore(self) -> None:
         """Put everything back."""
         futures_base.LOGGER.removeFilter(_is_news)
+        self._pools.leave_all()
         for owner, name, old, _new in reversed(self._replaced):
             if old is _ABSENT:
                 delattr(owner, name)
@@ -175,6 +178,7 @@ class Replacements:
         yield futures_thread.ThreadPoolExecutor, "_counter", staticmethod(self._counter("pool", 0))
         yield futures_thread, "_shutdown", futures_thread._shutdown
         yield from ordinals.table(self._next)
+        yield from self._pools.table()
         yield from condition.Methods(self._rebinder.adopt_condition).table()
         yield from escape.table()
 
@@ -194,6 +198,7 @@ class Replacements:
 
     def rewind(self, kernel: Kernel) -> None:
         """Names are counted from the beginning again: a kernel is about to run another schedule."""
+        self._pools.leave_all()
         self._counts.pop(kernel, None)
 
     # -- objects that were made before

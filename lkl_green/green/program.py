@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import sys
+import concurrent.futures.thread
 from typing import TYPE_CHECKING, Any
 
 from lkl_green import lkl_start_kernel
 from lkl_green.errors import KernelPanic
 from lkl_green.green.patch import green_threads
+from lkl_green.green.pools import workers
 from lkl_green.green.thread import Handle, current_handle, threads_of
 from lkl_green.kernel.current import current_kernel
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lkl_green.kernel.kernel import Kernel
+
+futures: Any = concurrent.futures.thread
 
 
 def run_threads(main: Callable[..., Any], *args: Any, **options: Any) -> Any:
@@ -33,7 +36,7 @@ def run_threads(main: Callable[..., Any], *args: Any, **options: Any) -> Any:
     """
     watch_s = options.pop("watch_s", 5.0)
     kernel = lkl_start_kernel(as_main(main), *args, **{"clock": "virtual", "loglevel": 0, **options})
-    with green_threads(kernel, watch_s):
+    with green_threads(kernel, watch_s, roots=[main, *args]):
         try:
             return kernel.run()
         except KernelPanic as panic:
@@ -60,13 +63,15 @@ def finish_threads() -> None:
     kernel = current_kernel()
     if kernel.sched.current.killed:
         return
-    futures: Any = sys.modules.get("concurrent.futures.thread")
     was_shut = futures._shutdown
+    pools = [pool for _, pool, _ in workers(kernel) if pool is not None and not pool._shutdown]
     try:
-        _shut_pools(futures, kernel)
+        _end_idle_workers(kernel)
         _join_all(kernel)
     finally:
         futures._shutdown = was_shut  # the next kernel may have pools, too
+        for pool in pools:
+            pool._shutdown = False
 
 
 def take_down_daemons(kernel: Kernel) -> None:
@@ -89,10 +94,8 @@ def _join_all(kernel: Kernel) -> None:
             thread.join()
 
 
-def _shut_pools(futures: Any, kernel: Kernel) -> None:
+def _end_idle_workers(kernel: Kernel) -> None:
     """Tell the idle workers of thread pools to end (concurrent.futures.thread._python_exit)."""
-    for thread, work_queue in list(futures._threads_queues.items()):
-        handle = thread.__dict__.get("_green")
-        if handle is not None and handle.kernel is kernel and not handle.done:
-            futures._shutdown = True
-            work_queue.put(None)
+    for _, _, work_queue in workers(kernel):
+        futures._shutdown = True
+        work_queue.put(None)

@@ -118,3 +118,12 @@ class SimpleQueue:
 
     def __repr__(self) -> str:
         return f"<SimpleQueue of {len(self._items)} items at {id(self):#x}>"
+
+
+def forget_items(items: Any) -> None:
+    """Empty a SimpleQueue, this kind or C's, that no thread uses any more; this is no operation of the program."""
+    if type(items) is SimpleQueue:
+        items._items.clear()
+        return
+    while not items.empty():
+        items.get_nowait()

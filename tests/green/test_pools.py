@@ -1,0 +1,74 @@
+"""A thread pool that was made before a kernel, or is kept after it, works in each kernel and outside."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from lkl_green import lkl_start_kernel
+from lkl_green.errors import Deadlock
+from lkl_green.green import as_main, green_threads, run_threads
+from lkl_green.testing import Outcome, explore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(2) as pool:
+        yield pool
+
+
+def test_it_works_in_a_kernel_and_outside(configuration: dict[str, Any], pool: ThreadPoolExecutor) -> None:
+    def program() -> list[int]:
+        return list(pool.map(int, "123"))
+
+    for _ in range(2):
+        assert run_threads(program, **configuration) == [1, 2, 3]
+        assert program() == [1, 2, 3]
+
+
+def test_it_works_after_a_kernel_that_died_with_work_in_it(pool: ThreadPoolExecutor) -> None:
+    def program() -> None:
+        for seconds in (1, 2, 3):
+            pool.submit(time.sleep, seconds)
+        threading.Event().wait()
+
+    with pytest.raises(Deadlock):
+        run_threads(program)
+    assert pool.submit(int, "7").result() == 7
+
+
+def test_it_works_in_one_kernel_after_another(pool: ThreadPoolExecutor) -> None:
+    def program() -> int:
+        return pool.submit(int, "42").result()
+
+    with green_threads(roots=[program]):
+        for _ in range(3):
+            assert lkl_start_kernel(as_main(program), clock="virtual").run() == 42
+
+
+def test_every_schedule_finds_it_as_it_was(pool: ThreadPoolExecutor) -> None:
+    def program() -> None:
+        assert pool.submit(int, "1").result() == 1
+
+    for _ in range(2):
+        report = explore(program, schedules=40, threads=True)
+        assert report.outcome is Outcome.PASSED, report
+
+
+def test_one_that_the_program_shuts_down_stays_shut() -> None:
+    pool = ThreadPoolExecutor(1)
+
+    def program() -> None:
+        assert pool.submit(int, "1").result() == 1
+        pool.shutdown()
+
+    run_threads(program)
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        pool.submit(int)
