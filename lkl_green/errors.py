@@ -211,6 +211,10 @@ class Escape(LklError):
     """A kernel thread would wait for what the kernel does not control: a real socket, a process, a native thread."""
 
 
+class BlockedCall(Escape):
+    """A kernel thread was in a call that blocks outside the kernel, and the call was ended after some seconds."""
+
+
 class HaltTimeout(LklError):
     """Some tasks did not stop in time.
 

@@ -1,10 +1,11 @@
-"""What blocks beyond the reach of the replacements: a native lock that nobody found, a C extension that waits.
+"""What blocks beyond the reach of the replacements: a native lock that was not found, a C extension that waits.
 
 Such a call stops the kernel, and no exception that is raised in the thread is seen before it returns. A signal is: it
-ends the call, and its handler may raise. So an OS thread looks whether scheduling points pass; if none did for a while
-it sends SIGURG, which nobody else uses and the system ignores by default, and the handler raises `Escape` in the kernel
-thread that is stuck. Python runs signal handlers in the process's main thread only; a kernel of another OS thread is
-told to its console, which is all that can be done.
+ends the call, and its handler may raise. So an OS thread looks whether scheduling points pass. If none did for a while,
+and the thread used no CPU time either, it waits. Then the watch sends SIGURG, which few programs use and the system
+ignores by default, and the handler raises `BlockedCall` in the kernel thread that is stuck. Python runs signal handlers
+in the process's main thread only; a kernel of another OS thread is told to its console, which is all that can be done.
+A thread that computes is the business of the kernel's watchdog.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import signal
 import threading
 from typing import TYPE_CHECKING, Any
 
-from lkl_green.errors import Escape
+from lkl_green.errors import BlockedCall
 from lkl_green.host import native
 from lkl_green.host.stacks import os_thread_frame
 from lkl_green.kernel.printk import KERN_EMERG
@@ -27,16 +28,25 @@ if TYPE_CHECKING:
 SIGNAL = getattr(signal, "SIGURG", None)
 
 
+# Looks within the limit. Each finds the thread where it was, or the time begins anew.
+_LOOKS = 4
+# A thread that uses less of the CPU than this share waits.
+_BUSY = 0.2
+
+
 class Watch:
-    """Watches one kernel, which belongs to the OS thread that makes this.
+    """Watches the kernels of the OS thread that makes this.
 
     Args:
-        kernel: the kernel.
-        limit_s: how long a kernel thread may run without a scheduling point, between one and two times this.
+        kernel: the first kernel; None if there is none yet.
+        limit_s: how long a kernel thread may wait without a scheduling point.
+
+    Attributes:
+        kernel: the kernel of the moment.
     """
 
-    def __init__(self, kernel: Kernel, limit_s: float) -> None:
-        self._kernel = kernel
+    def __init__(self, kernel: Kernel | None, limit_s: float) -> None:
+        self.kernel = kernel
         self._limit_s = limit_s
         self._owner = native.get_ident()
         self._stop = native.allocate_lock()
@@ -66,31 +76,42 @@ class Watch:
     def _serve(self) -> None:
         """In an OS thread of its own."""
         seen: tuple[int, ...] | None = None
-        while not self._stop.acquire(timeout=self._limit_s):
-            sched = self._kernel.sched
-            now = self._kernel.progress.activity()
-            if now == seen and sched.current is not sched.swapper and not self._kernel.halted:
-                self._tell()
-            seen = now
+        cpu_s, looks = 0.0, 0
+        while not self._stop.acquire(timeout=self._limit_s / _LOOKS):
+            kernel = self.kernel
+            if kernel is None or kernel.halted or kernel.sched.current is kernel.sched.swapper:
+                seen = None
+                continue
+            now = id(kernel), *kernel.progress.activity()
+            ident = kernel.arch.os_thread_of(kernel.sched.current)
+            if now != seen:
+                seen, looks, cpu_s = now, 0, native.cpu_time_s(ident)
+                continue
+            looks += 1
+            if looks == _LOOKS:
+                if native.cpu_time_s(ident) - cpu_s < _BUSY * self._limit_s:
+                    self._tell(kernel, ident)
+                looks, cpu_s = 0, native.cpu_time_s(ident)
         self._stopped.release()
 
-    def _tell(self) -> None:
-        task = self._kernel.sched.current
-        where = _program_line(os_thread_frame(self._owner))
+    def _tell(self, kernel: Kernel, ident: int) -> None:
+        task = kernel.sched.current
+        where = _program_line(os_thread_frame(ident))
         self._text = (
             f"kernel thread {task.comm}-{task.pid} has not reached a scheduling point for {self._limit_s:g} s, at "
             f"{where}: it waits for something outside the kernel, such as a lock that was made before green_threads() "
-            "and is held where it could not be replaced, or it computes; make the lock inside, or sleep(0) in between"
+            "and is held where it could not be replaced; make the lock inside"
         )
         if self._can_raise and SIGNAL is not None:
             signal.pthread_kill(self._owner, SIGNAL)
         else:
-            self._kernel.printk.printk(self._text, KERN_EMERG)
+            kernel.printk.printk(self._text, KERN_EMERG)
 
     def _raise(self, _signal: int, _frame: FrameType | None) -> None:
         text, self._text = self._text, ""
-        if text and self._kernel.sched.current is not self._kernel.sched.swapper:
-            raise Escape(text)
+        kernel = self.kernel
+        if text and kernel is not None and kernel.sched.current is not kernel.sched.swapper:
+            raise BlockedCall(text)
 
 
 def advise(kernel: Kernel) -> None:

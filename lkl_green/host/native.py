@@ -16,6 +16,7 @@ installed. Modules that were imported meanwhile, and threads that were made befo
 from __future__ import annotations
 
 import threading
+import time as _time
 from _thread import (
     TIMEOUT_MAX,
     LockType,
@@ -43,6 +44,7 @@ __all__ = [
     "RLock",
     "Thread",
     "allocate_lock",
+    "cpu_time_s",
     "get_ident",
     "get_native_id",
     "local",
@@ -59,6 +61,8 @@ __all__ = [
 _active: dict[int, threading.Thread] = threading._active  # type: ignore[attr-defined]
 _active_lock: Any = threading._active_limbo_lock  # type: ignore[attr-defined]
 _init_thread = threading.Thread.__init__
+_clock_gettime = _time.clock_gettime
+_cpu_clock = getattr(_time, "pthread_getcpuclockid", None)  # macOS has none
 
 
 def thread_name() -> str:
@@ -66,6 +70,11 @@ def thread_name() -> str:
     ident = get_ident()
     thread = _active.get(ident)
     return f"OS thread {ident}" if thread is None else thread.name
+
+
+def cpu_time_s(ident: int) -> float:
+    """The CPU time that an OS thread has used, in s; 0 where the system does not tell."""
+    return 0.0 if _cpu_clock is None else _clock_gettime(_cpu_clock(ident))
 
 
 class Condition:

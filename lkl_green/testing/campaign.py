@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from lkl_green.errors import BlockedCall
 from lkl_green.testing.detect.divergence import MESSAGE_DIFFERS, NO_STEP_DIFFERS, first_divergence, not_deterministic
 from lkl_green.testing.detect.ending import describe, ending, kind_of
 from lkl_green.testing.policies import make_policy
@@ -286,7 +287,7 @@ class Campaign:
         """Whether a failure that takes seconds has been seen often enough; recordings take the most time."""
         if run.verdict is Verdict.LIVELOCK:
             return self.testbed.run(self.test, Replay(recording.decisions)).verdict is Verdict.LIVELOCK
-        return run.verdict is Verdict.HUNG
+        return run.verdict is Verdict.HUNG or isinstance(run.error, BlockedCall)
 
     def _differs(self, found: Found, again: Run, recording: Recording, *others: Recording) -> Failure:
         """A schedule does not end as it did: say so, and where two runs of it part."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from lkl_green.green.patch import green_threads
 from lkl_green.green.program import as_main, take_down_daemons
 from lkl_green.green.thread import fail
-from lkl_green.green.watch import advise
+from lkl_green.green.watch import Watch, advise
 from lkl_green.kernel.current import current_kernel
 from lkl_green.testing.controller import Controller
 
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from lkl_green.kernel.kernel import Kernel
+
+
+# How long a thread may be in a call that blocks outside the kernel, in s.
+_WATCH_S = 2.0
 
 
 @contextmanager
@@ -36,17 +40,21 @@ def green_schedules(test: Callable[[], object]) -> Iterator[Callable[[], object]
     hook = threading.excepthook
     with green_threads(roots=[test]) as replacements:
         main = as_main(test)
+        watch = Watch(None, _WATCH_S)
 
         def run() -> None:
-            replacements.rewind(current_kernel())
-            advise(current_kernel())
+            kernel = watch.kernel = current_kernel()
+            replacements.rewind(kernel)
+            advise(kernel)
             threading.excepthook = fail
             main()
-            _end_of_program(current_kernel())
+            _end_of_program(kernel)
 
+        watch.start()
         try:
             yield run
         finally:
+            watch.stop()
             threading.excepthook = hook
 
 

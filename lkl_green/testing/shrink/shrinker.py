@@ -20,6 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from lkl_green.errors import BlockedCall
 from lkl_green.host.native import monotonic
 from lkl_green.testing.campaign import Campaign
 from lkl_green.testing.cost import Cost, Shrunk
@@ -273,7 +274,7 @@ def shrink(
         a recorded failure, which replays; `failure` itself if its schedule does not fail again like this, or its
         verdict is not about one schedule.
     """
-    if failure.verdict in _NOT_SHRUNK:
+    if failure.verdict in _NOT_SHRUNK or isinstance(failure.exception, BlockedCall):
         return failure
     with Campaign(test, failure.schedule.to_replay()) as campaign:
         return Shrinker(campaign, failure, budget_s, max_runs).shrink()
