@@ -136,11 +136,11 @@ def thread_start(self: Any) -> None:
         return
     if not self._initialized:
         raise RuntimeError("thread.__init__() not called")
-    if self._started._flag:
-        raise RuntimeError("threads can only be started once")
     sched = kernel.sched
     if sched.listener is not None:
         sched.listener("start", self)
+    if self._started._flag:  # looked at only now: another thread may have come first
+        raise RuntimeError("threads can only be started once")
     handle = Handle(kernel, self)
     try:
         task = kernel.fork.create_thread(handle, _run_thread, self, self._name, _first_context(self))
@@ -200,20 +200,30 @@ def fail(args: Any) -> None:
 def thread_join(self: Any, timeout: float | None = None) -> None:
     """Wait for its end (threading.Thread.join)."""
     kernel = running_here.kernel
-    handle = self.__dict__.get("_green")
-    if handle is None or kernel is None:
-        if kernel is not None:
-            _refuse_native(self)
-        elif handle is not None and not handle.done:
-            raise Escape(f"joining {self!r} outside the kernel would never end: run the kernel until it has ended")
-        originals.thread_join(self, timeout)
+    if kernel is None:
+        _join_outside(self, timeout)
         return
     sched = kernel.sched
-    if sched.current is handle.task:
+    handle = self.__dict__.get("_green")
+    if handle is not None and sched.current is handle.task:
         raise RuntimeError("cannot join current thread")
     if sched.listener is not None:
         sched.listener("join", self)
-    handle.wait(kernel, self, limit_ns(timeout))
+    handle = self.__dict__.get("_green")  # another thread may have started it by now
+    if handle is not None:
+        handle.wait(kernel, self, limit_ns(timeout))
+        return
+    _refuse_native(self)
+    if self._initialized and not self._started._flag:
+        raise RuntimeError("cannot join thread before it is started")
+    originals.thread_join(self, timeout)
+
+
+def _join_outside(self: Any, timeout: float | None) -> None:
+    handle = self.__dict__.get("_green")
+    if handle is not None and not handle.done:
+        raise Escape(f"joining {self!r} outside the kernel would never end: run the kernel until it has ended")
+    originals.thread_join(self, timeout)
 
 
 def _refuse_native(thread: Any) -> None:
@@ -229,13 +239,15 @@ def _refuse_native(thread: Any) -> None:
 
 def thread_is_alive(self: Any) -> bool:
     """Whether it has begun and not ended (threading.Thread.is_alive)."""
-    handle = self.__dict__.get("_green")
-    if handle is None:
-        return originals.thread_is_alive(self)
     kernel = running_here.kernel
-    if kernel is not None:
+    if kernel is not None and self._initialized:
         look(kernel, self)
-    return not handle.done
+    handle = self.__dict__.get("_green")  # looked at only now: another thread may have started it
+    if handle is not None:
+        return not handle.done
+    if kernel is not None and self._initialized and not self._started._flag:
+        return False
+    return originals.thread_is_alive(self)
 
 
 # -- functions of threading
