@@ -13,6 +13,7 @@ from __future__ import annotations
 import _thread
 import _threading_local
 import concurrent.futures.thread as futures_thread
+import functools
 import importlib
 import itertools
 import queue
@@ -163,7 +164,8 @@ class Replacements:
     def _table(self) -> Iterator[tuple[Any, str, Any]]:
         """(module or class, name, replacement) for all that is replaced in the standard library."""
         names = {id(old): new for old, new in self._names}
-        modules = [_thread, threading, _threading_local, queue, time, sched, futures_thread, futures_base]
+        # Of two originals with one replacement and one name, the later is what modules had that were imported meanwhile.
+        modules = [functools, _thread, threading, _threading_local, queue, time, sched, futures_thread, futures_base]
         for module in modules:
             for name, old in list(vars(module).items()):
                 if not name.startswith("__") and id(old) in names and (module, name) not in _KEPT:

@@ -14,6 +14,7 @@ under which a module holds the replacement tells which of them it would have had
 
 from __future__ import annotations
 
+import gc
 import sys
 import sysconfig
 import threading
@@ -21,6 +22,7 @@ import types
 from collections import deque
 from contextlib import suppress
 from functools import partial
+from operator import is_
 from typing import TYPE_CHECKING, Any
 
 from lkl_green.green.condition import exchange_lock, put_back
@@ -37,7 +39,14 @@ _LEFT_ALONE = frozenset(
 )
 _STDLIB = tuple({sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")})
 _SITE = tuple({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
-_WALKED = ("threading", "queue", "dataclasses", "concurrent.futures")  # whose objects may hold the program's
+_WALKED = (
+    "threading",
+    "queue",
+    "dataclasses",
+    "functools",
+    "concurrent.futures",
+)  # whose objects may hold the program's
+_AROUND_FUNCTIONS = (staticmethod, classmethod, types.MethodType, property, partial)
 _ATOMS = (str, bytes, int, float, complex, type(None), types.ModuleType, types.BuiltinFunctionType)
 
 
@@ -127,7 +136,23 @@ class Rebinder:
             function = getattr(function, "__wrapped__", None)
         self._visit(root, _DEPTH)
 
+    def _exchange(
+        self, value: Any, name: Any, read: Callable[[], Any], write: Callable[[Any], object], depth: int
+    ) -> None:
+        """Put something else in a place, or go on to what hangs from it."""
+        new = self._new(value, name)
+        if new is not value:
+            self._change(read, write, value, new)
+        if new is value or type(new) is tuple:
+            self._visit(new, depth)
+
+    def _new_tuple(self, value: tuple[Any, ...]) -> tuple[Any, ...]:
+        new = tuple(map(self._new, value))
+        return value if all(map(is_, new, value)) else new
+
     def _new(self, value: Any, name: Any = None) -> Any:
+        if type(value) is tuple:
+            return self._new_tuple(value)
         if isinstance(value, _ATOMS) and not isinstance(value, types.BuiltinFunctionType):
             return value
         new = self._table.get(id(value), self)
@@ -147,11 +172,8 @@ class Rebinder:
 
     def _dict(self, namespace: dict[Any, Any], depth: int) -> None:
         for key, value in list(namespace.items()):
-            new = self._new(value, key)
-            if new is not value:
-                self._change(partial(namespace.__getitem__, key), partial(namespace.__setitem__, key), value, new)
-            else:
-                self._visit(value, depth - 1)
+            place = partial(namespace.__getitem__, key), partial(namespace.__setitem__, key)
+            self._exchange(value, key, *place, depth - 1)
 
     def _visit(self, value: Any, depth: int) -> None:
         if depth <= 0 or isinstance(value, _ATOMS) or id(value) in self._seen:
@@ -162,14 +184,10 @@ class Rebinder:
         elif isinstance(value, type):
             if value.__module__ in self._names:
                 self._class(value, depth)
-        elif isinstance(value, staticmethod | classmethod):
-            self._visit(value.__func__, depth)
-        elif isinstance(value, types.MethodType):
-            self._visit(value.__self__, depth)
-            self._visit(value.__func__, depth)
-        elif isinstance(value, partial):
-            for part in (value.func, value.args, value.keywords):
-                self._visit(part, depth - 1)
+        elif isinstance(value, _AROUND_FUNCTIONS):
+            self._around_functions(value, depth)
+        elif isinstance(value, types.GeneratorType):
+            self._generator(value, depth)
         elif isinstance(value, dict):
             self._dict(value, depth)
         elif isinstance(value, list | deque):
@@ -180,29 +198,45 @@ class Rebinder:
         else:
             self._instance(value, depth)
 
+    def _around_functions(self, value: Any, depth: int) -> None:
+        if isinstance(value, partial):
+            self._partial(value, depth - 1)
+            return
+        for name in ("__func__", "__self__", "fget", "fset", "fdel"):
+            self._visit(getattr(value, name, None), depth)
+
     def _function(self, function: types.FunctionType, depth: int) -> None:
         if function.__module__ not in self._names:
             return
         if function.__defaults__:
-            old = function.__defaults__
-            new = tuple(map(self._new, old))
-            if new != old:
-                self._change(lambda: function.__defaults__, partial(setattr, function, "__defaults__"), old, new)
+            place = lambda: function.__defaults__, partial(setattr, function, "__defaults__")
+            self._exchange(function.__defaults__, None, *place, depth - 1)
         if function.__kwdefaults__:
             self._dict(function.__kwdefaults__, depth)
         for cell in function.__closure__ or ():
-            try:
-                value = cell.cell_contents
-            except ValueError:  # a variable that has no value yet
-                continue
-            new = self._new(value)
-            if new is not value:
-                self._change(
-                    partial(getattr, cell, "cell_contents"), partial(setattr, cell, "cell_contents"), value, new
-                )
-            else:
-                self._visit(value, depth - 1)
+            self._cell(cell, depth)
         self._visit(getattr(function, "__wrapped__", None), depth)
+
+    def _cell(self, cell: types.CellType, depth: int) -> None:
+        with suppress(ValueError):  # a variable that has no value yet
+            place = partial(getattr, cell, "cell_contents"), partial(setattr, cell, "cell_contents")
+            self._exchange(cell.cell_contents, None, *place, depth - 1)
+
+    def _generator(self, generator: Any, depth: int) -> None:
+        """What the function of a generator was defined with; its own variables are out of reach."""
+        for held in gc.get_referents(generator):
+            if type(held) is types.CellType:
+                self._cell(held, depth)
+            elif type(held) is types.FunctionType:
+                self._function(held, depth)
+
+    def _partial(self, value: Any, depth: int) -> None:
+        def put(function: Any, args: tuple[Any, ...]) -> None:
+            value.__setstate__((function, args, value.keywords, vars(value)))
+
+        self._exchange(value.func, None, lambda: value.func, lambda new: put(new, value.args), depth)
+        self._exchange(value.args, None, lambda: value.args, lambda new: put(value.func, new), depth)
+        self._dict(value.keywords, depth)
 
     def _class(self, cls: type, depth: int) -> None:
         for name, value in list(vars(cls).items()):
@@ -215,11 +249,8 @@ class Rebinder:
 
     def _list(self, items: Any, depth: int) -> None:
         for number, value in enumerate(list(items)):
-            new = self._new(value)
-            if new is not value:
-                self._change(partial(items.__getitem__, number), partial(items.__setitem__, number), value, new)
-            else:
-                self._visit(value, depth - 1)
+            place = partial(items.__getitem__, number), partial(items.__setitem__, number)
+            self._exchange(value, None, *place, depth - 1)
 
     def _instance(self, value: Any, depth: int) -> None:
         kind = type(value)
@@ -244,11 +275,8 @@ class Rebinder:
             held = getattr(value, name)
         except AttributeError:
             return
-        new = self._new(held, name)
-        if new is not held:
-            self._change(partial(getattr, value, name), partial(self._set, value, name), held, new)
-        else:
-            self._visit(held, depth - 1)
+        place = partial(getattr, value, name), partial(self._set, value, name)
+        self._exchange(held, name, *place, depth - 1)
 
     @staticmethod
     def _set(holder: Any, name: str, value: Any) -> None:
