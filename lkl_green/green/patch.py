@@ -24,6 +24,7 @@ import threading
 import time
 from concurrent.futures import _base as futures_base
 from contextlib import ExitStack, contextmanager
+from itertools import chain
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -31,9 +32,10 @@ from weakref import WeakKeyDictionary
 from lkl_green.errors import KernelHalted, ThreadsInstalled
 from lkl_green.green import clock, condition, escape, local, lowlevel, ordinals, originals, thread
 from lkl_green.green.aio import default_selector
+from lkl_green.green.locals_made_earlier import Twins
 from lkl_green.green.lock import Lock, RLock
 from lkl_green.green.pools import Pools
-from lkl_green.green.rebind import Rebinder
+from lkl_green.green.rebind import Rebinder, is_program
 from lkl_green.green.simplequeue import SimpleQueue
 from lkl_green.green.watch import Watch, advise
 from lkl_green.host import native
@@ -63,6 +65,7 @@ class Replacements:
     def __init__(self, roots: Iterable[object] = ()) -> None:
         self._roots = list(roots)
         self._rebinder: Rebinder
+        self._twins: Twins
         self._loaded: dict[str, ModuleType] = {}
         self.unhandled: list[str] = []
         self._adopted: dict[int, tuple[Any, Any]] = {}  # by id of the native object: itself, and its stand-in
@@ -81,14 +84,15 @@ class Replacements:
                 "the replacements for threading are installed already: one installation serves every kernel of the "
                 "process, so use green_threads() once, around all of it"
             )
-        self._names = self._table_of_names()
+        self._twins = Twins(is_program)
+        self._names = [*self._table_of_names(), *self._twins.pairs]
         self._rebinder = Rebinder(self._names, self._stand_in)
         self._loaded = dict(sys.modules)
         try:
             self._keep_imports_native()
             for owner, name, new in list(self._table()):
                 self._replace(owner, name, new)
-            self._rebinder.walk(self._roots)
+            self._rebinder.walk([*self._roots, *chain(*self._twins.pairs)])
             futures_base.LOGGER.addFilter(_is_news)
         except BaseException:
             self.restore()
@@ -164,7 +168,7 @@ class Replacements:
     def _table(self) -> Iterator[tuple[Any, str, Any]]:
         """(module or class, name, replacement) for all that is replaced in the standard library."""
         names = {id(old): new for old, new in self._names}
-        # Of two originals with one replacement and one name, the later is what modules had that were imported meanwhile.
+        # Where two originals have one replacement and one name, modules that were imported meanwhile get the later one.
         modules = [functools, _thread, threading, _threading_local, queue, time, sched, futures_thread, futures_base]
         for module in modules:
             for name, old in list(vars(module).items()):
@@ -210,13 +214,8 @@ class Replacements:
         kind = type(value)
         if kind in originals.LOCK_TYPES:
             return self._adopt(value)
-        if kind is native.local or kind is originals.SimpleQueue:
+        if isinstance(value, native.local | originals.SimpleQueue):
             return self._adopt_other(value)
-        if isinstance(value, native.local):
-            self.unhandled.append(
-                f"{value!r}: its class was derived from threading.local before the replacements were installed; all "
-                "kernel threads share its values. Define the class afterwards"
-            )
         return value
 
     def _adopt(self, lock: Any) -> Any:
@@ -237,10 +236,10 @@ class Replacements:
         if known is not None:
             return known[1]
         stand_in: Any
-        if type(value) is native.local:
-            stand_in = local.local()
-            for name, held in vars(value).items():
-                setattr(stand_in, name, held)
+        if isinstance(value, native.local):
+            stand_in = self._twins.of_object(value)
+            if stand_in is None:  # of the standard library, or of what runs the tests
+                return value
         else:
             stand_in = SimpleQueue()
             _move_items(value, stand_in)

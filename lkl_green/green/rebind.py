@@ -53,11 +53,13 @@ _ATOMS = (str, bytes, int, float, complex, type(None), types.ModuleType, types.B
 def program_modules() -> Iterator[types.ModuleType]:
     """The modules that belong to the program: not the standard library, its tests excepted, nor what runs tests."""
     for name, module in list(sys.modules.items()):
-        if type(module) is types.ModuleType and _is_program(name, module):
+        if type(module) is types.ModuleType and is_program(name, module):
             yield module
 
 
-def _is_program(name: str, module: types.ModuleType) -> bool:
+def is_program(name: str, module: types.ModuleType | None = None) -> bool:
+    """Whether a module belongs to the program; `module` is the one that is loaded under this name, if left out."""
+    module = module or sys.modules.get(name)
     top = name.partition(".")[0]
     if top in _LEFT_ALONE:
         return False
