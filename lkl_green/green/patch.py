@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from lkl_green.errors import KernelHalted, ThreadsInstalled
-from lkl_green.green import clock, condition, escape, local, lowlevel, ordinals, originals, thread
+from lkl_green.green import clock, condition, escape, local, lowlevel, multiprocessing_pool, ordinals, originals, thread
 from lkl_green.green.aio import default_selector
 from lkl_green.green.locals_made_earlier import Twins
 from lkl_green.green.lock import Lock, RLock
@@ -185,6 +185,7 @@ class Replacements:
         yield futures_thread, "_shutdown", futures_thread._shutdown
         yield from ordinals.table(self._next)
         yield from self._pools.table()
+        yield from multiprocessing_pool.table()
         yield from condition.Methods(self._rebinder.adopt_condition).table()
         yield from escape.table()
 

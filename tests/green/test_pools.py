@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.pool import ThreadPool
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -72,3 +73,29 @@ def test_one_that_the_program_shuts_down_stays_shut() -> None:
     run_threads(program)
     with pytest.raises(RuntimeError, match="after shutdown"):
         pool.submit(int)
+
+
+# -- pools of threads with the interface of processes
+
+
+def test_a_pool_of_multiprocessing_that_has_threads_works(configuration: dict[str, Any]) -> None:
+    def program() -> list[int]:
+        with ThreadPool(2) as pool:
+            pool.apply_async(time.sleep, (3600,)).wait()
+            return pool.map(abs, [-1, -2])
+
+    assert run_threads(program, **configuration) == [1, 2]
+
+
+@pytest.mark.filterwarnings("ignore:unclosed running multiprocessing pool:ResourceWarning")
+def test_one_that_is_never_closed_ends_with_the_program() -> None:
+    def program() -> None:
+        from multiprocessing.dummy import Pool
+
+        pool = Pool(2)  # and CPython warns of that
+        assert pool.map(abs, [-1, -2]) == [1, 2]
+
+    report = explore(program, schedules=20, threads=True)
+    assert report.outcome is Outcome.PASSED, report
+    with ThreadPool(1) as pool:  # and outside of kernels it has a pipe again
+        assert pool.apply(int, ("1",)) == 1
