@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import pytest
@@ -46,22 +48,32 @@ def by_name(page: Path) -> str:
     return page.name
 
 
-def run_block(page: Path, block: Block, namespace: dict[str, Any]) -> str:
-    """Run a block as if it stood at its place in a file, so that a traceback names the line of the page."""
+def run_block(page: Path, block: Block, namespace: dict[str, Any], directory: Path) -> str:
+    """Run a block as if it stood at its place in a file, so that a traceback names the line of the page.
+
+    A block that begins with the name of a file is written to that file: points in ordinary code need the source.
+    """
     code = compile("\n" * (block.line - 1) + block.text, str(page), "exec")
+    named = re.match(r"# (\w+\.py)\n", block.text)
+    if named is not None:
+        file = directory / named[1]
+        file.write_text(block.text)
+        code = compile(block.text, str(file), "exec", dont_inherit=True)
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         exec(code, namespace)
     return printed.getvalue()
 
 
 @pytest.mark.parametrize("page", RUNNING, ids=by_name)
-def test_programs_print_what_the_page_says(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    namespace: dict[str, Any] = {"__name__": page.stem}
+def test_programs_print_what_the_page_says(page: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    module = ModuleType(page.stem)
+    monkeypatch.setitem(sys.modules, page.stem, module)
+    namespace = vars(module)
     monkeypatch.chdir(ROOT)
     printed = ""
     for block in blocks_of(page):
         if block.language == "python":
-            printed = run_block(page, block, namespace)
+            printed = run_block(page, block, namespace, tmp_path)
         elif block.language == "text" and block.follows_directly:
             assert printed.splitlines() == block.text.splitlines(), f"{page.name}:{block.line}"
     for name, function in list(namespace.items()):
