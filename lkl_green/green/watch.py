@@ -5,7 +5,8 @@ ends the call, and its handler may raise. So an OS thread looks whether scheduli
 and the thread used no CPU time either, it waits. Then the watch sends SIGURG, which few programs use and the system
 ignores by default, and the handler raises `BlockedCall` in the kernel thread that is stuck. Python runs signal handlers
 in the process's main thread only; a kernel of another OS thread is told to its console, which is all that can be done.
-A thread that computes is the business of the kernel's watchdog.
+A thread that spins is told to the kernel's watchdog, which ends it. One that computes is left to the watchdog's own,
+longer limit.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from lkl_green.errors import BlockedCall
+from lkl_green.green.progress import Looks
 from lkl_green.host import native
 from lkl_green.host.stacks import os_thread_frame
 from lkl_green.kernel.printk import KERN_EMERG
@@ -28,10 +30,43 @@ if TYPE_CHECKING:
 SIGNAL = getattr(signal, "SIGURG", None)
 
 
-# Looks within the limit. Each finds the thread where it was, or the time begins anew.
-_LOOKS = 4
+# Between two looks, in s, if the limit leaves room for four.
+_LOOK_S = 0.2
+_FEWEST = 4
 # A thread that uses less of the CPU than this share waits.
-_BUSY = 0.2
+_BUSY = 0.1
+
+
+class _Still:
+    """A kernel thread that has passed no scheduling point since this was made.
+
+    Attributes:
+        ident: the OS thread it runs on.
+        looks: how many times it was looked at.
+    """
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.ident = kernel.arch.os_thread_of(kernel.sched.current)
+        self.looks = 0
+        self._began_s = native.monotonic()
+        self._cpu_s = native.cpu_time_s(self.ident)
+        self._frames = Looks()
+
+    def look(self) -> None:
+        """Look at it once more."""
+        self.looks += 1
+        self._frames.look(os_thread_frame(self.ident))
+
+    def waits(self) -> bool:
+        """Whether it is in a call that blocks. Without a clock for CPU time every thread seems to be."""
+        return self._cpu_share() < _BUSY
+
+    def spins(self) -> bool:
+        """Whether it runs and does not get on."""
+        return self._frames.spins and self._cpu_share() >= _BUSY
+
+    def _cpu_share(self) -> float:
+        return (native.cpu_time_s(self.ident) - self._cpu_s) / max(native.monotonic() - self._began_s, 1e-9)
 
 
 class Watch:
@@ -76,22 +111,24 @@ class Watch:
     def _serve(self) -> None:
         """In an OS thread of its own."""
         seen: tuple[int, ...] | None = None
-        cpu_s, looks = 0.0, 0
-        while not self._stop.acquire(timeout=self._limit_s / _LOOKS):
+        period_s = min(_LOOK_S, self._limit_s / _FEWEST)
+        still: _Still | None = None
+        while not self._stop.acquire(timeout=period_s):
             kernel = self.kernel
             if kernel is None or kernel.halted or kernel.sched.current is kernel.sched.swapper:
-                seen = None
+                still = None
                 continue
             now = id(kernel), *kernel.progress.activity()
-            ident = kernel.arch.os_thread_of(kernel.sched.current)
-            if now != seen:
-                seen, looks, cpu_s = now, 0, native.cpu_time_s(ident)
+            if still is None or now != seen:
+                seen, still = now, _Still(kernel)
+            still.look()
+            if still.looks >= _FEWEST and still.spins():
+                kernel.watchdog.bark(int(still.looks * period_s * 1e9))
+            elif still.looks * period_s > self._limit_s and still.waits():
+                self._tell(kernel, still.ident)
+            else:
                 continue
-            looks += 1
-            if looks == _LOOKS:
-                if native.cpu_time_s(ident) - cpu_s < _BUSY * self._limit_s:
-                    self._tell(kernel, ident)
-                looks, cpu_s = 0, native.cpu_time_s(ident)
+            still = None
         self._stopped.release()
 
     def _tell(self, kernel: Kernel, ident: int) -> None:

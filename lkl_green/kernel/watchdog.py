@@ -83,6 +83,15 @@ class Watchdog:
             self._bark(period_ns)
         self._seen = now
 
+    def bark(self, period_ns: int) -> None:
+        """Name the current task and end it: another watch has seen that it does not get on.
+
+        Args:
+            period_ns: for how long it has not reached a scheduling point.
+        """
+        self._seen = self._kernel.progress.activity()
+        self._bark(period_ns)
+
     def _look(self, _arg: object) -> None:
         """In the host timer's thread."""
         self.look(self._period_ns or 0)
@@ -106,8 +115,8 @@ class Watchdog:
             return
         what = f", inside the call {call}; {self.advice_on_calls}" if call else f"; {self.advice}"
         message = (
-            f"BUG: soft lockup - {handler}{task.comm}-{task.pid} has not reached a scheduling point for {seconds:g}s, "
-            f"at {told_line(frame)}{what}"
+            f"BUG: soft lockup - {handler}{task.comm}-{task.pid} has not reached a scheduling point for "
+            f"{seconds:.3g}s, at {told_line(frame)}{what}"
         )
         kernel.printk.printk(message, KERN_EMERG)
         error = type("SoftLockup", (SoftLockup,), {"__init__": lambda self: SoftLockup.__init__(self, message)})
