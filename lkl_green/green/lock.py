@@ -139,7 +139,7 @@ class Lock:
                 self.owner = None
             rest(kernel)
             return
-        if not sched.current.killed:
+        if not sched.current.killed and not kernel.stopping:  # what ended the schedule may have left it free
             raise RuntimeError("release unlocked lock")
 
     def __exit__(
@@ -285,7 +285,7 @@ class RLock(Lock):
         """Undo one `acquire()`. Raises RuntimeError for anyone but the owner."""
         if not self._is_owned():
             kernel = running_here.kernel
-            if kernel is not None and kernel.sched.current.killed:
+            if kernel is not None and (kernel.sched.current.killed or kernel.stopping):
                 return
             raise RuntimeError("cannot release un-acquired lock")
         if self.count > 1:

@@ -52,6 +52,7 @@ class Recording(Delegating):
     Args:
         policy: the one that decides.
         trace_capacity: how many of the last trace events are kept; None keeps all.
+        most_steps: of a longer run only the beginning is written down; None writes down all of it.
 
     Attributes:
         decisions: what it decided, by name.
@@ -65,7 +66,7 @@ class Recording(Delegating):
 
     name = "recording"
 
-    def __init__(self, policy: Policy, trace_capacity: int | None = _TRACED) -> None:
+    def __init__(self, policy: Policy, trace_capacity: int | None = _TRACED, most_steps: int | None = None) -> None:
         super().__init__(policy)
         self.evidence = Evidence()
         self._names = self.evidence.names
@@ -81,10 +82,13 @@ class Recording(Delegating):
         self.races: list[str] = []
         self.counted: list[str] = []
         self._trace_capacity = trace_capacity
+        self._most_steps = sys.maxsize if most_steps is None else most_steps
         self._tracepoints: Tracepoints | None = None
 
     def pick(self, enabled: Sequence[Actor], running: Actor | None) -> int:
         """The policy's choice."""
+        if not self.is_whole:
+            return self._policy.pick(enabled, running)
         if running is not None:
             self._locate(running)
         index = self._policy.pick(enabled, running)
@@ -106,6 +110,8 @@ class Recording(Delegating):
     def executes(self, actor: Actor) -> None:
         """An operation is about to be done."""
         self._policy.executes(actor)
+        if not self.is_whole:
+            return
         if self._tracepoints is None:
             self._tracepoints = current_kernel().trace_start(self._trace_capacity)
         own = actor.obj is not None or actor.kind not in (START, RESUME)  # a thread may start another thread
@@ -128,6 +134,11 @@ class Recording(Delegating):
             races.access(actor.name, task, actor.obj, name, actor.kind not in COMMUTES, stack, len(self.steps) + 1)
         else:
             races.operation(actor.name, task, actor.kind, actor.obj)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether everything was written down."""
+        return len(self.steps) < self._most_steps
 
     def _step(self, actor: Actor, op: str, obj: str, where: Where | None) -> None:
         now = current_kernel().clock.peek_ns()

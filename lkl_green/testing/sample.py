@@ -37,7 +37,7 @@ class Sample(NamedTuple):
         number: which one of the campaign.
         print: what it did, in short.
         policy: which policy made it.
-        steps: what it did, one by one, if it was recorded; None otherwise.
+        steps: what it did, one by one, if all of it was recorded; None otherwise.
     """
 
     number: int
@@ -53,4 +53,5 @@ def print_of(run: Run) -> Print:
 
 def sample_of(number: int, run: Run, policy: str, recording: Recording | None = None) -> Sample:
     """A run that passed, kept to be compared."""
-    return Sample(number, print_of(run), policy, None if recording is None else recording.steps)
+    steps = recording.steps if recording is not None and recording.is_whole else None
+    return Sample(number, print_of(run), policy, steps)
