@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from lkl_green.errors import BlockedCall
@@ -39,11 +39,11 @@ if TYPE_CHECKING:
 # A policy that learns begins anew whenever a schedule's number is a multiple of this.
 CHUNK = 64
 
-# Of a schedule that does not end, so many operations are recorded.
-_BEGINNING = 10_000
-
 # The numbers of the schedules that are recorded as they are run; to record one takes as long as running some dozen.
 INSPECTED = frozenset({0, 1, 7, 63, 511, 4095})
+
+# Of a longer schedule, the beginning is recorded.
+_INSPECTED_STEPS = 20_000
 
 
 def test_name(test: Callable[[], object]) -> str:
@@ -178,7 +178,7 @@ class Campaign:
 
     def _inspect(self, number: int) -> Run:
         """Run a schedule and look at what it does."""
-        recording = Recording(self.policy, trace_capacity=0, most_steps=2 * _BEGINNING)
+        recording = Recording(self.policy, trace_capacity=0, most_steps=_INSPECTED_STEPS)
         if number or self.settings.threads is not False:
             run = self.testbed.run(self.test, recording, recording.dissect)
         else:
@@ -270,10 +270,8 @@ class Campaign:
             found: it.
             passed: one that passed, to see whether it still does.
         """
-        if found.kind == (Verdict.LIVELOCK.value,):
-            return self._examine_beginning(found)
         first = self.record(Trail(found.trail))
-        if kind_of(first[0]) == found.kind and self._is_enough(first[0]):
+        if kind_of(first[0]) == found.kind and self._is_enough(*first):
             return self.failure(*first, found.number, found.policy)
         second = self.record(Replay(first[1].decisions))
         for again, recording in (first, second):
@@ -288,29 +286,10 @@ class Campaign:
             failure.detail = MESSAGE_DIFFERS
         return failure
 
-    def _examine_beginning(self, found: Found) -> Failure:
-        """A schedule that does not end shows in its first steps what it is; to record all of it takes half a minute."""
-        whole = self.testbed.max_steps
-        limit = min(whole, _BEGINNING)
-        self.testbed.limit(limit)
-        try:
-            run, recording = self.record(Trail(found.trail))
-            again = self.testbed.run(self.test, Replay(recording.decisions))
-            if not kind_of(run) == kind_of(again) == found.kind:
-                return self._differs(found, run, recording)
-        finally:
-            self.testbed.limit(whole)
-        failure = self.failure(run, recording, found.number, found.policy)
-        failure.schedule.settings = replace(failure.schedule.settings, max_steps=limit)
-        if limit < whole:
-            _, _, spinning = failure.detail.partition("\n")
-            failure.detail = (
-                f"the schedule did not end within {whole} steps; this is its beginning, up to step {limit}\n{spinning}"
-            )
-        return failure
-
-    def _is_enough(self, run: Run) -> bool:
-        """Whether a failure that takes seconds has been seen often enough."""
+    def _is_enough(self, run: Run, recording: Recording) -> bool:
+        """Whether a failure that takes seconds has been seen often enough; recordings take the most time."""
+        if run.verdict is Verdict.LIVELOCK:
+            return self.testbed.run(self.test, Replay(recording.decisions)).verdict is Verdict.LIVELOCK
         return run.verdict is Verdict.HUNG or isinstance(run.error, BlockedCall)
 
     def _differs(self, found: Found, again: Run, recording: Recording, *others: Recording) -> Failure:

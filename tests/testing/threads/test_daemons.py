@@ -142,23 +142,3 @@ def test_a_thread_that_waits_in_vain_again_and_again_is_a_livelock_and_no_error_
     failure = explore(program, schedules=30, threads=True, max_steps=500).failure
     assert failure is not None
     assert failure.verdict is Verdict.LIVELOCK
-
-
-def test_of_a_long_livelock_the_beginning_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lkl_green.testing.campaign._BEGINNING", 500)
-
-    def program() -> None:
-        def beat() -> None:
-            while True:
-                time.sleep(1)
-
-        daemon(beat)
-        threading.Event().wait()
-
-    failure = explore(program, threads=True, max_steps=1_500, policy="fifo").failure
-    assert failure is not None
-    assert failure.verdict is Verdict.LIVELOCK
-    assert failure.detail.startswith(
-        "the schedule did not end within 1500 steps; this is its beginning, up to step 500"
-    )
-    assert failure.schedule.settings.max_steps == 500
