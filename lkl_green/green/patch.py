@@ -29,7 +29,7 @@ from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from lkl_green.errors import KernelHalted, ThreadsInstalled
+from lkl_green.errors import KernelHalted, TaskUnwind, ThreadsInstalled
 from lkl_green.green import clock, condition, escape, local, lowlevel, multiprocessing_pool, ordinals, originals, thread
 from lkl_green.green.aio import default_selector
 from lkl_green.green.locals_made_earlier import Twins
@@ -175,6 +175,7 @@ class Replacements:
                 if not name.startswith("__") and id(old) in names and (module, name) not in _KEPT:
                     yield module, name, names[id(old)]
         yield selectors, "DefaultSelector", default_selector
+        yield sys, "unraisablehook", _without_unwinding(sys.unraisablehook)
         yield threading, "_newname", self._new_name
         yield threading, "_CRLock", None
         yield threading.Thread, "start", thread.thread_start
@@ -250,6 +251,11 @@ class Replacements:
 
 # Attributes with an original that stay: Thread and Condition use them for OS threads outside the kernel.
 _KEPT = {(threading, "_start_new_thread"), (threading, "_start_joinable_thread"), (threading, "_active_limbo_lock")}
+
+
+def _without_unwinding(hook: Callable[[Any], object]) -> Callable[[Any], object]:
+    """`sys.unraisablehook` without finalizers that were ended because the kernel took their thread down."""
+    return lambda unraisable: None if isinstance(unraisable.exc_value, TaskUnwind) else hook(unraisable)
 
 
 def _is_news(_record: Any) -> bool:

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from lkl_green.errors import Deadlock, KernelPanic
+from lkl_green.testing import explore
 from lkl_green.testing.threads import run_threads
 
 CONFIGURATIONS = [{}, {"switch": "semaphore"}, {"host": "thread"}]
@@ -42,6 +43,7 @@ def test_a_thread_that_spins_is_told_in_the_words_of_threading():
 POOL = """
 import threading, time
 from concurrent.futures import ThreadPoolExecutor
+from lkl_green.testing import explore
 from lkl_green.testing.threads import run_threads
 
 def main():
@@ -69,3 +71,40 @@ def test_a_pool_in_a_kernel_that_dies_still_deadlocks_by_name():
 
     with pytest.raises(Deadlock, match="init-1"):
         run_threads(main)
+
+
+@pytest.mark.parametrize("options", CONFIGURATIONS, ids=str)
+def test_a_finalizer_that_is_ended_prints_nothing(capsys, options):
+    lock = threading.Lock()
+
+    class Loud:
+        def __del__(self) -> None:
+            with lock:
+                pass
+
+    def collect_under_the_lock() -> None:
+        with lock:
+            Loud()
+
+    with pytest.raises(Deadlock):
+        run_threads(collect_under_the_lock, **options)
+    report = explore(collect_under_the_lock, threads=True, schedules=3)
+    assert report.failure is not None
+    assert report.failure.verdict.value == "deadlock"
+    assert capsys.readouterr().err == ""
+
+
+def test_other_exceptions_of_finalizers_are_told():
+    told: list[str] = []
+
+    class Wrong:
+        def __del__(self) -> None:
+            raise ValueError("wrong")
+
+    def body() -> None:
+        Wrong()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "unraisablehook", lambda unraisable: told.append(str(unraisable.exc_value)))
+        run_threads(body)
+    assert told == ["wrong"]
