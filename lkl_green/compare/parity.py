@@ -78,7 +78,7 @@ class TracedRun:
         return type(self.error).__name__ + ("" if cause is None else f" from {type(cause).__name__}")
 
 
-Run = TracedRun  # the former name
+Run = TracedRun  # the former name; `lkl_green.testing` has a `Run`, too, which is a schedule that was run
 
 
 @dataclass(frozen=True)

@@ -226,8 +226,9 @@ class Kernel(NoCopy):
         if not self.halted:  # before the `try`: who may not run it must not halt it either
             self.loop.check_caller("run()")
             self._check_not_embedded("run()")
+        sched = self.sched
         try:
-            while not self.halted:
+            while sched.system_state is not _HALTED:  # as `halted`, without a call on each turn
                 self.pause(self.lkl_run())
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt | TimeLimit) and not hasattr(error, "__notes__"):

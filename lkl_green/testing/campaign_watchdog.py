@@ -19,10 +19,10 @@ _NS_PER_S = 1_000_000_000
 
 
 class CampaignWatchdog:
-    """Ends tasks that run on and on without a scheduling point.
+    """Ends tasks that run too long without a scheduling point.
 
     Args:
-        period_s: how long a task may, between one and two periods.
+        period_s: a task is ended after one to two periods.
         kernel: the kernel of the moment; None while there is none.
     """
 
@@ -36,7 +36,7 @@ class CampaignWatchdog:
             self._host.timer_set_oneshot(self._timer, self._period_ns)
 
     def _look(self, _arg: object) -> None:
-        """In the timer's thread."""
+        """Runs in the timer's thread, once in a period."""
         kernel = self._kernel()
         if kernel is not None and not kernel.halted:
             kernel.watchdog.look(self._period_ns)
@@ -44,7 +44,7 @@ class CampaignWatchdog:
             self._host.timer_set_oneshot(self._timer, self._period_ns)
 
     def stop(self) -> None:
-        """End; waits for a look that is under way."""
+        """Stop watching; waits for a look that is under way."""
         self._stopped = True
         timer, self._timer = self._timer, None
         if timer is not None:

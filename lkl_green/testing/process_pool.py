@@ -1,9 +1,9 @@
 """Processes that run chunks of a campaign, one chunk at a time each, with a kernel that they keep.
 
-Ctrl-C goes to every process of the terminal's foreground. It is meant for whoever started the workers, who ends them; a
-worker that died of it would look like a worker that failed. So a worker ignores SIGINT, and until it can say so the
-signal is blocked: a new process inherits the mask of the thread that starts it, through exec() too. In that thread the
-signal waits until all workers are known, so that none is left behind.
+Ctrl-C goes to every process of the terminal's foreground. Only the process that started the workers acts on it, and
+ends them; a worker that died of it would look like a worker that failed. So a worker ignores SIGINT, and until it does
+the signal is blocked: a new process inherits the mask of the thread that starts it, through exec() too. In that thread
+the signal waits until all workers are known, so that every one of them is ended.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class ProcessPool:
         fork: whether they are forked, or else spawned.
 
     Attributes:
-        capacity: how many chunks to have under way: one for each process and one for each that waits for it, so that
-            nobody is idle while we look at what came back.
+        capacity: how many chunks to have under way: two for each process, so that none is idle while the results of
+            the last chunk are examined.
     """
 
     def __init__(self, plan: ChunkRunner, jobs: int, *, fork: bool) -> None:
@@ -77,7 +77,7 @@ class ProcessPool:
 
     def _start_one(self, context: Any, name: str) -> None:
         ours, theirs = context.Pipe()
-        # A forked worker has our ends of the pipes as well, and would never see that we are gone.
+        # A forked worker inherits this process's ends of the pipes, and would not see that this process has ended.
         not_theirs = [*self._processes, ours] if self._fork else []
         process = context.Process(target=_work, args=(self._plan, theirs, not_theirs), name=name, daemon=True)
         self._processes[ours] = process
@@ -88,7 +88,7 @@ class ProcessPool:
         theirs.close()
 
     def submit(self, first: int, count: int, deadline_s: float | None) -> None:
-        """Have a chunk run by whoever has least to do."""
+        """Have a chunk run by the process that has the fewest."""
         order = _Order(first, count, deadline_s)
         if not self._orders:
             self._lose(order, "no worker process is left")
@@ -99,7 +99,7 @@ class ProcessPool:
             worker.send(order)
 
     def collect(self, timeout_s: float) -> list[Chunk]:
-        """What has come back; a chunk whose worker died was not run."""
+        """The chunks that have been run; one whose process died is returned as not run."""
         chunks, self._lost = self._lost, []
         for worker in wait(list(self._orders), 0 if chunks else timeout_s):
             assert isinstance(worker, Connection)
@@ -123,7 +123,7 @@ class ProcessPool:
         self._lost.append(Chunk(order.first, order.length, cut_off=what))
 
     def close(self) -> None:
-        """End all of them, whatever they are at."""
+        """Kill all processes; what they run is lost."""
         with _sigint_held():
             for worker, process in self._processes.items():
                 worker.close()
@@ -138,7 +138,7 @@ class ProcessPool:
 
 @contextmanager
 def _sigint_held() -> Iterator[None]:
-    """Whoever presses Ctrl-C is heard afterwards."""
+    """Block SIGINT in the calling thread; a Ctrl-C that comes meanwhile is delivered afterwards."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -149,10 +149,11 @@ def _sigint_held() -> Iterator[None]:
 def _work(plan: ChunkRunner, orders: Connection, not_ours: Iterable[Connection]) -> None:
     """The life of a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # a test of signals finds the mask as it is elsewhere
+    # Unblocked again, because tests of signals expect the usual mask.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     for connection in not_ours:
         connection.close()
-    gc.freeze()  # what was there before the fork stays shared
+    gc.freeze()  # keeps what existed before the fork shared
     with plan.open() as campaign:
         while True:
             try:

@@ -394,7 +394,7 @@ def test_a_timer_is_shut_down_for_one_kernel(boot, log):
 
 
 def test_a_task_that_does_not_end_with_its_kernel_keeps_what_it_has(configuration, run):
-    """In the threads configuration it might even go on. Nothing can be said of its lock, not even that it is free."""
+    """On OS threads it might even continue. Nothing can be said of its lock, not even that it is free."""
     mutex, done = Mutex(name="kept"), Completion(name="asked for")
 
     def stubborn(_):

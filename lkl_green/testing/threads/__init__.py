@@ -1,4 +1,4 @@
-"""Another name of `lkl_green.green`, to which the code moved; `campaign` is about schedules and stands here."""
+"""The former name of `lkl_green.green`, kept for programs that import it."""
 
 from __future__ import annotations
 
