@@ -37,9 +37,18 @@ _native_select = native_default_selector.select
 _sleepers: WeakKeyDictionary[Kernel, list[Waiter]] = WeakKeyDictionary()
 
 
-def default_selector() -> Any:
-    """`selectors.DefaultSelector()`: in a kernel thread, one that sleeps in the kernel."""
-    return native_default_selector() if running_here.kernel is None else KernelSelector()
+def selector_maker(on_loop: Callable[[Any], object] | None = None) -> Callable[[], Any]:
+    """What stands for `selectors.DefaultSelector`: in a kernel thread it makes one that sleeps in the kernel.
+
+    Args:
+        on_loop: called with each asyncio loop when it first waits in such a selector while scheduling points have a
+            listener, that is, in each schedule of a campaign.
+    """
+
+    def default_selector() -> Any:
+        return native_default_selector() if running_here.kernel is None else KernelSelector(on_loop)
+
+    return default_selector
 
 
 def poll_again(kernel: Kernel) -> None:
@@ -50,10 +59,19 @@ def poll_again(kernel: Kernel) -> None:
 
 
 class KernelSelector(native_default_selector):  # type: ignore[misc]
-    """The default selector; waiting in it is sleeping in the kernel."""
+    """The default selector; waiting in it is sleeping in the kernel.
 
-    def __init__(self) -> None:
+    Args:
+        on_loop: see `selector_maker()`.
+
+    Attributes:
+        loop: the event loop that waits in it, where `on_loop` was told of it; for reports.
+    """
+
+    def __init__(self, on_loop: Callable[[Any], object] | None = None) -> None:
         super().__init__()
+        self.loop: Any = None
+        self._on_loop = on_loop
         # asyncio has been imported if it is asyncio that makes this.
         self._follow = _RunningLoops.start() if "asyncio.events" in sys.modules else None
 
@@ -64,6 +82,8 @@ class KernelSelector(native_default_selector):  # type: ignore[misc]
             return _native_select(self, timeout)
         listener = kernel.sched.listener
         if listener is not None:
+            if self._on_loop is not None:
+                self._tell_loop(self._on_loop)
             listener("sleep", None)  # before the look: what becomes ready after it must find us asleep
         ready = _native_select(self, 0)
         if ready or (timeout is not None and timeout <= 0):
@@ -72,6 +92,15 @@ class KernelSelector(native_default_selector):  # type: ignore[misc]
             return ready
         self._sleep(kernel, limit_ns(timeout))
         return _native_select(self, 0)
+
+    def _tell_loop(self, on_loop: Callable[[Any], object]) -> None:
+        """The running loop, if it is this selector's, has now what is needed to run."""
+        events: Any = sys.modules.get("asyncio.events")
+        loop = None if events is None else events._get_running_loop()
+        if getattr(loop, "_selector", None) is self:
+            self._on_loop = None
+            self.loop = loop
+            on_loop(loop)
 
     def _sleep(self, kernel: Kernel, timeout_ns: int | None) -> None:
         if not kernel.clock.is_virtual:
@@ -87,6 +116,7 @@ class KernelSelector(native_default_selector):  # type: ignore[misc]
     def close(self) -> None:
         """Close it, and stop following its loop."""
         super().close()
+        self.loop = None
         if self._follow is not None:
             self._follow.stop()
             self._follow = None

@@ -31,7 +31,7 @@ from weakref import WeakKeyDictionary
 
 from lkl_green.errors import KernelHalted, TaskUnwind, ThreadsInstalled
 from lkl_green.green import clock, condition, escape, local, lowlevel, multiprocessing_pool, ordinals, originals, thread
-from lkl_green.green.aio import default_selector
+from lkl_green.green.aio import selector_maker
 from lkl_green.green.locals_made_earlier import Twins
 from lkl_green.green.lock import Lock, RLock
 from lkl_green.green.pools import Pools
@@ -57,13 +57,15 @@ class Replacements:
 
     Args:
         roots: functions that hold names or locks which no module holds.
+        on_loop: called with each event loop of asyncio that begins to run in a schedule.
 
     Attributes:
         unhandled: what the program holds that could not be replaced, for people.
     """
 
-    def __init__(self, roots: Iterable[object] = ()) -> None:
+    def __init__(self, roots: Iterable[object] = (), on_loop: Callable[[Any], object] | None = None) -> None:
         self._roots = list(roots)
+        self._on_loop = on_loop
         self._rebinder: Rebinder
         self._twins: Twins
         self._loaded: dict[str, ModuleType] = {}
@@ -174,7 +176,7 @@ class Replacements:
             for name, old in list(vars(module).items()):
                 if not name.startswith("__") and id(old) in names and (module, name) not in _KEPT:
                     yield module, name, names[id(old)]
-        yield selectors, "DefaultSelector", default_selector
+        yield selectors, "DefaultSelector", selector_maker(self._on_loop)
         yield sys, "unraisablehook", _without_unwinding(sys.unraisablehook)
         yield threading, "_newname", self._new_name
         yield threading, "_CRLock", None
@@ -289,7 +291,10 @@ def _is_free(lock: Any) -> bool:
 
 @contextmanager
 def green_threads(
-    kernel: Kernel | None = None, watch_s: float | None = 5.0, roots: Iterable[object] = ()
+    kernel: Kernel | None = None,
+    watch_s: float | None = 5.0,
+    roots: Iterable[object] = (),
+    on_loop: Callable[[Any], object] | None = None,
 ) -> Iterator[Replacements]:
     """Make `threading`, `queue`, `time`, thread pools and asyncio run as kernel threads, for as long as it lasts.
 
@@ -297,6 +302,7 @@ def green_threads(
         kernel: the kernel that will run the program; None if there are several, one after another.
         watch_s: raise Escape in a thread of that kernel that blocks outside it for this long; None: do not look.
         roots: functions that hold names or locks which no module holds: made by `exec()`, or bound to fixtures.
+        on_loop: called with each event loop of asyncio that begins to run in a schedule of a campaign.
 
     Raises:
         ThreadsInstalled: they do already.
@@ -306,7 +312,7 @@ def green_threads(
         raise KernelHalted("green_threads() for a kernel that has halted")
     if kernel is not None:
         advise(kernel)
-    replacements = Replacements(roots)
+    replacements = Replacements(roots, on_loop)
     with ExitStack() as stack:
         replacements.install()
         stack.callback(replacements.restore)

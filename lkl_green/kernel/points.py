@@ -40,6 +40,8 @@ Kind = Literal[
     "wait", "wait_event", "wake_up", "notify", "wake", "wait_for_completion", "complete", "complete_all", "sleep",
     # tasks
     "start", "resume", "yield", "after", "join",
+    # event loops
+    "await", "callback", "cancel",
     # data
     "read", "write", "poll", "receive", "put", "get", "close",
     # works
@@ -130,6 +132,10 @@ POINTS: Final = Points({
     "yield": Point("reads", "continues after it gave up the CPU; it has no object"),
     "after": Point("reads", "continues after an operation that lets others continue; it has no object"),
     "join": Point("ends", "the end of a task lets all through that join it", waits=True),
+    # -- event loops of asyncio
+    "await": Point("reads", "a task of a loop continues after an await; what it does then is not known before"),
+    "callback": Point("reads", "a loop calls a function that belongs to none of its tasks; it has no object"),
+    "cancel": Point("reads", "a task of a loop is cancelled while it waits; it has no object"),
     # -- data
     "read": Point("reads", "a shared variable, or the state of a lock, queue or thread that is looked at"),
     "write": Point("changes", "the value, or the bytes on their way, are others afterwards"),

@@ -143,7 +143,7 @@ class Campaign:
         if settings.threads:
             from lkl_green.testing.green_schedules import green_schedules
 
-            self.test = self._threads.enter_context(green_schedules(test))
+            self.test = self._threads.enter_context(green_schedules(test, settings))
         self.points: Instrumented | None = None
         if settings.in_memory:
             from lkl_green.testing.instrument.instrumented import instrumented

@@ -263,6 +263,26 @@ class Controller(SchedulingPolicy):
         self.trail.append(index)
         return index
 
+    def choose_actor(self, actors: Sequence[Actor]) -> int:
+        """Which of the actors of an event loop acts next, in the thread that runs."""
+        if self._sched.listener is None:
+            return 0
+        self._count_step()
+        index = 0
+        if len(actors) > 1:
+            index = self._pick(actors, None)
+            self.trail.append(index)
+        chosen = actors[index]
+        if self._executes is not None:
+            self._executes(chosen)
+        chosen.priority = UNDRAWN
+        return index
+
+    def inside(self, actor: Actor | None) -> None:
+        """The running thread runs an event loop, and from now on the code of this actor of the loop."""
+        if self._running is not None:
+            self._running.inside = actor
+
     def _tie_break(self, count: int) -> int:
         return self.choose("tie", count)
 
@@ -313,9 +333,13 @@ class Controller(SchedulingPolicy):
     def _appears(self, task: Task) -> Actor:
         end = task.kthread
         name = self.names.settled((end and end.name) or task.comm)
-        count = self._bearers[name] = self._bearers.get(name, 0) + 1
-        actor = self._actors[task] = Actor(name if count == 1 else f"{name}#{count}", task)
+        actor = self._actors[task] = Actor(self.unique_name(name), task)
         return actor
+
+    def unique_name(self, name: str) -> str:
+        """The name of a new actor: numbered from its second bearer in this run."""
+        count = self._bearers[name] = self._bearers.get(name, 0) + 1
+        return name if count == 1 else f"{name}#{count}"
 
     def actor_of(self, task: Task) -> Actor | None:
         """The actor that stands for a task; None if it has not been runnable in this run."""
@@ -376,14 +400,17 @@ class Controller(SchedulingPolicy):
             if chosen.act is None:
                 break
             chosen.act()
-        self.steps += 1
-        if self.steps > self._limit:
-            self.abort(Verdict.LIVELOCK, f"the schedule did not end within {self._max_steps} steps")
+        self._count_step()
         if chosen is not actor:
             self._switch_to(chosen)
         elif self._executes is not None:
             self._executes(actor)
         return None
+
+    def _count_step(self) -> None:
+        self.steps += 1
+        if self.steps > self._limit:
+            self.abort(Verdict.LIVELOCK, f"the schedule did not end within {self._max_steps} steps")
 
     def _decide_among_events(self, sleeper: Actor | None) -> Actor:
         """Who of the enabled tasks is next, after whatever events come before.

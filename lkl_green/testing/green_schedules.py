@@ -19,32 +19,39 @@ from lkl_green.green.thread import fail
 from lkl_green.green.watch import Watch, advise
 from lkl_green.kernel.current import current_kernel
 from lkl_green.testing.controller import Controller
+from lkl_green.testing.loops.loops import Loops
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from lkl_green.kernel.kernel import Kernel
-
+    from lkl_green.testing.settings import ScheduleSettings
 
 # How long a thread may be in a call that blocks outside the kernel, in s.
 _WATCH_S = 2.0
 
 
 @contextmanager
-def green_schedules(test: Callable[[], object]) -> Iterator[Callable[[], object]]:
+def green_schedules(test: Callable[[], object], settings: ScheduleSettings) -> Iterator[Callable[[], object]]:
     """Replace `threading` while the context lasts; the value is a function that runs `test` in one schedule.
+
+    Args:
+        test: the test.
+        settings: say what is explored in event loops of asyncio.
 
     Raises:
         ThreadsInstalled: the replacements are in place already, for something else.
     """
     hook = threading.excepthook
-    with green_threads(roots=[test]) as replacements:
+    loops = Loops(settings.loop_order, settings.explore_cancel)
+    with green_threads(roots=[test], on_loop=loops.adopt) as replacements:
         main = as_main(test)
         watch = Watch(None, _WATCH_S)
 
         def run() -> None:
             kernel = watch.kernel = current_kernel()
             replacements.rewind(kernel)
+            loops.rewind()
             advise(kernel)
             threading.excepthook = fail
             main()

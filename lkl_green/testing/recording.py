@@ -17,6 +17,7 @@ from lkl_green.testing.detect.deadlock import describe_deadlock
 from lkl_green.testing.detect.evidence import Evidence
 from lkl_green.testing.detect.heldlocks import describe_held
 from lkl_green.testing.detect.spinning import describe_spinning
+from lkl_green.testing.loops.loop_actor import LoopActor
 from lkl_green.testing.policies.delegating import Delegating
 from lkl_green.testing.run import Verdict
 from lkl_green.testing.source import Where, innermost, stack_of
@@ -62,6 +63,7 @@ class Recording(Delegating):
         trace: the run's trace events, as ftrace prints them.
         races: the data races that are to be reported, a sentence each.
         counted: the names with numbers that tasks and objects were given, in order.
+        overtakings: how often a task of an event loop ran before something that was ready earlier.
     """
 
     name = "recording"
@@ -81,6 +83,7 @@ class Recording(Delegating):
         self.trace = ""
         self.races: list[str] = []
         self.counted: list[str] = []
+        self.overtakings = 0
         self._trace_capacity = trace_capacity
         self._most_steps = sys.maxsize if most_steps is None else most_steps
         self._tracepoints: Tracepoints | None = None
@@ -95,8 +98,10 @@ class Recording(Delegating):
         chosen = enabled[index]
         self.evidence.enabled = [actor.name for actor in enabled]
         self._decision = len(self.decisions)
-        self._preempts = "" if running is None or running is chosen else running.name
+        self._preempts = "" if running is None or running is chosen else running.shown
         self.decisions.append(Decision(chosen.name, chosen.kind, self._names.object(chosen.obj)))
+        if index and isinstance(chosen, LoopActor) and chosen.kind != "cancel":
+            self.overtakings += 1
         if chosen.act is not None:
             self._step(chosen, "happens", "", None)
         return index
@@ -117,6 +122,8 @@ class Recording(Delegating):
         own = actor.obj is not None or actor.kind not in (START, RESUME)  # a thread may start another thread
         if own and actor.task is current_kernel().sched.current:
             self._locate(actor)
+        elif isinstance(actor, LoopActor):
+            self._where[id(actor)] = actor.where()
         name, where = self._names.object(actor.obj), self._where.get(id(actor))
         task = actor.task
         if task is not None:
@@ -142,7 +149,7 @@ class Recording(Delegating):
 
     def _step(self, actor: Actor, op: str, obj: str, where: Where | None) -> None:
         now = current_kernel().clock.peek_ns()
-        step = Step(actor.name, op, obj, where, self._decision, self._preempts, now)
+        step = Step(actor.shown, op, obj, where, self._decision, self._preempts, now)
         self.steps.append(step)
         self._decision, self._preempts = None, ""
 

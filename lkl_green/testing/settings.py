@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 POINTS = ("memory", "sync")
 RACES = ("report", "fail", "off")
+LOOP_ORDERS = ("tasks", "fifo")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,10 @@ class ScheduleSettings:
         races: what happens about data races, which are looked for in the schedules that are recorded. "report": they
             are listed; "fail": a schedule that shows one fails; "off": they are not looked for.
         ignored_races: patterns of names of what is accessed, of functions, and of FILE.py:LINE, whose races are meant.
+        loop_order: "tasks": the tasks of an asyncio loop that are ready run in any order. "fifo": they run in the order
+            in which they became ready, as in a real loop; input and timers alone make a difference.
+        explore_cancel: cancel a task of an asyncio loop at an `await`, at most one in each schedule, and never the one
+            that the loop is run for.
         watchdog_s: a schedule fails if a task of it runs for so long without a scheduling point; None: it may.
     """
 
@@ -58,6 +63,8 @@ class ScheduleSettings:
     lockdep: bool = True
     races: str = "report"
     ignored_races: Sequence[str] = ()
+    loop_order: str = "tasks"
+    explore_cancel: bool = False
     # A task that computes for so long between two points can hardly be told from one that never ends.
     watchdog_s: float | None = 10.0
 
@@ -66,6 +73,8 @@ class ScheduleSettings:
             raise ValueError(f"points={self.points!r}: use {' or '.join(map(repr, POINTS))}")
         if self.races not in RACES:
             raise ValueError(f"races={self.races!r}: use {', '.join(map(repr, RACES))}")
+        if self.loop_order not in LOOP_ORDERS:
+            raise ValueError(f"loop_order={self.loop_order!r}: use {' or '.join(map(repr, LOOP_ORDERS))}")
         for name in ("points_in", "ignored_races"):
             if isinstance(getattr(self, name), str):
                 raise ValueError(f"{name}={getattr(self, name)!r}: a list is wanted, not one string")
@@ -85,10 +94,11 @@ class ScheduleSettings:
     def of_file(cls, options: Mapping[str, Any]) -> Self:
         """The settings that a schedule file has. Raises ScheduleFileError for one that does not exist.
 
-        A file that does not say which points there were is older than those in ordinary code.
+        A file that does not say which points there were is older than those in ordinary code; one that says nothing of
+        event loops is older than their exploration.
         """
         try:
-            return cls(**{"points": "sync", **options})
+            return cls(**{"points": "sync", "loop_order": "fifo", **options})
         except TypeError as error:
             raise ScheduleFileError(f"the schedule's options {dict(options)!r} do not exist: {error}") from None
 

@@ -46,17 +46,18 @@ class Where(NamedTuple):
 def innermost(frame: FrameType | None) -> Where | None:
     """The innermost frame of the program, from `frame` outwards; one of `threading` only if there is no other."""
     found = own_code_frame(frame, _BETWEEN) or own_code_frame(frame)
-    return None if found is None else _where(found)
+    return None if found is None else where_of(found)
 
 
-def _where(frame: FrameType) -> Where:
+def where_of(frame: FrameType) -> Where:
+    """The line at which a frame is."""
     return Where(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_qualname)
 
 
 def stack_of(frame: FrameType | None) -> list[Where]:
     """The frames of a suspended task that are the program's, outermost first."""
     own = [each for each in task_frames(frame) if not of_package(each.f_code.co_filename)]
-    return [_where(each) for each in reversed(own) if each.f_code.co_filename not in _BETWEEN]
+    return [where_of(each) for each in reversed(own) if each.f_code.co_filename not in _BETWEEN]
 
 
 def raised_at(error: BaseException) -> tuple[str, int] | None:
