@@ -32,10 +32,9 @@ class Actor:
         priority: of the pending event, for policies that use one; UNDRAWN when the event is new.
         rank: for policies that use one that lasts.
         events: how many operations it has done.
-        inside: whose code a thread runs that runs an event loop: the actor that stands for a task of the loop.
     """
 
-    __slots__ = ("act", "events", "inside", "kind", "name", "obj", "priority", "rank", "task")
+    __slots__ = ("act", "events", "kind", "name", "obj", "priority", "rank", "task")
 
     def __init__(self, name: str, task: Task | None, act: Callable[[], object] | None = None) -> None:
         self.name = name
@@ -46,17 +45,11 @@ class Actor:
         self.priority = UNDRAWN
         self.rank = UNDRAWN
         self.events = 0
-        self.inside: Actor | None = None
 
     def conflicts(self, other: Actor) -> bool:
         """Whether the order of the two pending operations can matter: one object, and they do not commute."""
         obj = self.obj
         return obj is not None and obj == other.obj and not (self.kind in COMMUTES and other.kind in COMMUTES)
-
-    @property
-    def shown(self) -> str:
-        """What reports call the one whose code runs."""
-        return self.name if self.inside is None else self.inside.name
 
     def __repr__(self) -> str:
         return f"<Actor {self.name} {self.kind} {self.obj!r}>"

@@ -278,11 +278,6 @@ class Controller(SchedulingPolicy):
         chosen.priority = UNDRAWN
         return index
 
-    def inside(self, actor: Actor | None) -> None:
-        """The running thread runs an event loop, and from now on the code of this actor of the loop."""
-        if self._running is not None:
-            self._running.inside = actor
-
     def _tie_break(self, count: int) -> int:
         return self.choose("tie", count)
 

@@ -18,6 +18,7 @@ from lkl_green.testing.detect.evidence import Evidence
 from lkl_green.testing.detect.heldlocks import describe_held
 from lkl_green.testing.detect.spinning import describe_spinning
 from lkl_green.testing.loops.loop_actor import LoopActor
+from lkl_green.testing.loops.ready import current_task_name
 from lkl_green.testing.policies.delegating import Delegating
 from lkl_green.testing.run import Verdict
 from lkl_green.testing.source import Where, innermost, stack_of
@@ -73,6 +74,7 @@ class Recording(Delegating):
         self.evidence = Evidence()
         self._names = self.evidence.names
         self._where: dict[int, Where | None] = {}
+        self._inside: dict[int, str] = {}
         self._stacks: dict[int, tuple[Where, ...]] = {}
         self._decision: int | None = None
         self._preempts = ""
@@ -98,7 +100,7 @@ class Recording(Delegating):
         chosen = enabled[index]
         self.evidence.enabled = [actor.name for actor in enabled]
         self._decision = len(self.decisions)
-        self._preempts = "" if running is None or running is chosen else running.shown
+        self._preempts = "" if running is None or running is chosen else self._shown(running)
         self.decisions.append(Decision(chosen.name, chosen.kind, self._names.object(chosen.obj)))
         if index and isinstance(chosen, LoopActor) and chosen.kind != "cancel":
             self.overtakings += 1
@@ -149,12 +151,17 @@ class Recording(Delegating):
 
     def _step(self, actor: Actor, op: str, obj: str, where: Where | None) -> None:
         now = current_kernel().clock.peek_ns()
-        step = Step(actor.shown, op, obj, where, self._decision, self._preempts, now)
+        step = Step(self._shown(actor), op, obj, where, self._decision, self._preempts, now)
         self.steps.append(step)
         self._decision, self._preempts = None, ""
 
+    def _shown(self, actor: Actor) -> str:
+        """Whose column a step is in: a task of an event loop has its own, not that of the thread."""
+        return self._inside.get(id(actor)) or actor.name
+
     def _locate(self, actor: Actor) -> None:
         """Where the running task is: the innermost frame that is not ours; for an access, all of its frames."""
+        self._inside[id(actor)] = current_task_name()
         frame = sys._getframe(2)
         self._where[id(actor)] = innermost(frame)
         if is_access(actor.obj):

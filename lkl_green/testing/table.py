@@ -15,6 +15,7 @@ are told by their first and last steps. Where the columns would be too narrow th
 from __future__ import annotations
 
 from itertools import groupby
+from os.path import basename
 from typing import TYPE_CHECKING, NamedTuple
 
 from lkl_green.kernel.points import AFTER
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from lkl_green.testing.step import Step
 
 _CUT = "~"
+
+# Of asyncio.
+_LOOP_FILES = ("base_events.py", "selector_events.py")
 
 # Columns narrower than this say nothing; the source gets what is left, and at least so much.
 _NARROWEST = 9
@@ -71,7 +75,11 @@ def schedule_table(steps: Sequence[Step], width: int = 100, max_rows: int | None
 def _rows(steps: Sequence[Step]) -> list[_Row]:
     """The steps that are worth a row: long stretches of one task are cut."""
     rows: list[_Row] = []
-    told = [_Row(number, step) for number, step in enumerate(steps, 1) if not _only_continues(steps, number - 1)]
+    told = [
+        _Row(number, step)
+        for number, step in enumerate(steps, 1)
+        if not _only_continues(steps, number - 1) and not _of_the_loop(step)
+    ]
     for _, group in groupby(told, key=_actor):
         stretch = list(group)
         hidden = len(stretch) - _STRETCH_BEGIN - _STRETCH_END
@@ -91,6 +99,13 @@ def _only_continues(steps: Sequence[Step], at: int) -> bool:
     return steps[at].op == AFTER and steps[at].actor in [
         step.actor for step in (*steps[at - 1 : at], *steps[at + 1 : at + 2])
     ]
+
+
+def _of_the_loop(step: Step) -> bool:
+    """Whether a step is an event loop's own work: looking for input, calling what is not the program's."""
+    if step.where is None:
+        return step.op == "callback"
+    return step.where.in_standard_library and basename(step.where.filename) in _LOOP_FILES
 
 
 def _cell(step: Step) -> str:

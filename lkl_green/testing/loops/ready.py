@@ -24,7 +24,7 @@ loop is run for is left out: its cancellation ends the test.
 
 from __future__ import annotations
 
-from asyncio import TimerHandle
+import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
@@ -34,7 +34,6 @@ from lkl_green.testing.loops.handles import future_of, runs_the_loop, task_of
 from lkl_green.testing.loops.loop_actor import CallbackActor, CancelActor, LoopActor, TaskActor
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Iterable, Sequence
 
 
@@ -43,9 +42,6 @@ class Decider(Protocol):
 
     def choose_actor(self, actors: Sequence[LoopActor]) -> int:
         """Which of them acts next."""
-
-    def inside(self, actor: LoopActor | None) -> None:
-        """From now on the running thread runs the code of this actor."""
 
     def unique_name(self, name: str) -> str:
         """The name itself, or with a number if another actor bears it."""
@@ -62,6 +58,15 @@ class Campaigns(Protocol):
 
     def rename(self, task: asyncio.Task[Any]) -> None:
         """Give a task that was given no name one that does not depend on earlier schedules."""
+
+
+def current_task_name() -> str:
+    """What a run calls the task of asyncio that is running; "" if there is none."""
+    loop: Any = asyncio._get_running_loop()
+    task = None if loop is None else asyncio.current_task(loop)
+    queue = getattr(loop, "_ready", None)
+    actor = queue.actor_of(task) if task is not None and isinstance(queue, ReadyQueue) else None
+    return "" if actor is None else actor.name
 
 
 class ReadyQueue(deque[Any]):
@@ -111,8 +116,11 @@ class ReadyQueue(deque[Any]):
             if chosen.kind == START:
                 chosen.runs_loop = runs_the_loop(handle._callback.__self__)
             chosen.kind = "await"
-        self._decider.inside(chosen)
         return handle
+
+    def actor_of(self, task: asyncio.Task[Any]) -> TaskActor | None:
+        """The actor that stands for a task."""
+        return self._tasks.get(task)
 
     # -- who can be next
 
@@ -132,7 +140,7 @@ class ReadyQueue(deque[Any]):
             task = task_of(handle)
             if task is not None:
                 actor = self._tasks[task]
-            elif isinstance(handle, TimerHandle):
+            elif isinstance(handle, asyncio.TimerHandle):
                 if moment is None or handle._when == moment:
                     moment = handle._when
                     actor = self._timer(timers, handle)
@@ -153,7 +161,7 @@ class ReadyQueue(deque[Any]):
         task = task_of(handle)
         if task is not None:
             actor: LoopActor = self._tasks[task]
-        elif isinstance(handle, TimerHandle):
+        elif isinstance(handle, asyncio.TimerHandle):
             actor = self._timer(0, handle)
         else:
             actor = self._callback(handle)
