@@ -30,6 +30,17 @@ _RACES_PASSED = 5
 _TRACE_MORE = 40
 
 
+# What stands below a failure in an event loop whose order a loop with the same timing would not have.
+_OTHER_ORDER = (
+    'the event loop ran a later callback first, {times}: call_soon() is first in, first out, so with the same\n'
+    'timing a real loop has another order; loop_order="fifo" explores only orders that keep to it'
+)
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
+
+
 class Outcome(enum.Enum):
     """What may be said after an exploration."""
 
@@ -58,6 +69,7 @@ class Failure:
         trace_file: where all of them were written; "" if they were not.
         how_to_replay: the command that runs the schedule again; whoever knows it fills it in.
         races: the data races of the schedule, a sentence each.
+        overtakings: how often a task of an asyncio loop ran before something that was ready earlier.
         not_kept: why the schedule is in no file though it should; "" if it is, or need not.
     """
 
@@ -75,6 +87,7 @@ class Failure:
     trace_file: str = ""
     how_to_replay: str = ""
     races: list[str] = field(default_factory=list)
+    overtakings: int = 0
     not_kept: str = ""
 
     def headline(self) -> str:
@@ -99,6 +112,8 @@ class Failure:
         tail = self._where_from()
         if self.contrast:
             tail.append(self.contrast)
+        if self.overtakings:
+            tail.append(_OTHER_ORDER.format(times=_times(self.overtakings)))
         tail += _cut(self.races, _RACES)
         tail += [line[: width + _TRACE_MORE] for line in self._trace_lines()]
         if self.how_to_replay:

@@ -35,8 +35,11 @@ def awaits_at(task: asyncio.Task[Any]) -> Where | None:
     return (own or places or [None])[-1]
 
 
-def tell_unfinished(loop: asyncio.AbstractEventLoop) -> list[str]:
-    """For each unfinished task of a loop: its name, what it waits for, and the line that waits."""
+def unfinished_tasks(selector: object) -> list[str]:
+    """What the tasks of an event loop wait for, a line for each, if a thread waits in the selector of a loop."""
+    loop: asyncio.AbstractEventLoop | None = getattr(selector, "loop", None)
+    if loop is None:
+        return []
     tasks = sorted(asyncio.all_tasks(loop), key=_age)
     return [f"{task.get_name()} waits for {_what(task)}{_at(task)}" for task in tasks]
 
