@@ -66,11 +66,13 @@ class KernelSelector(native_default_selector):  # type: ignore[misc]
 
     Attributes:
         loop: the event loop that waits in it, where `on_loop` was told of it; for reports.
+        latency_ns: how much later than asked for a wait with a timeout ends, under a virtual clock.
     """
 
     def __init__(self, on_loop: Callable[[Any], object] | None = None) -> None:
         super().__init__()
         self.loop: Any = None
+        self.latency_ns = 0
         self._on_loop = on_loop
         # asyncio has been imported if it is asyncio that makes this.
         self._follow = _RunningLoops.start() if "asyncio.events" in sys.modules else None
@@ -105,6 +107,8 @@ class KernelSelector(native_default_selector):  # type: ignore[misc]
     def _sleep(self, kernel: Kernel, timeout_ns: int | None) -> None:
         if not kernel.clock.is_virtual:
             timeout_ns = _POLL_NS if timeout_ns is None else min(timeout_ns, _POLL_NS)
+        elif timeout_ns is not None:
+            timeout_ns += self.latency_ns
         waiters = _sleepers.setdefault(kernel, [])
         waiter = Waiter(kernel, self)
         waiters.append(waiter)

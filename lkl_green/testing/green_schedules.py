@@ -9,6 +9,7 @@ down wherever they are. Dropped: to wait until they sleep for good. A daemon tha
 
 from __future__ import annotations
 
+import logging
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from lkl_green.green.patch import green_threads
 from lkl_green.green.program import as_main, take_down_daemons
 from lkl_green.green.thread import fail
 from lkl_green.green.watch import Watch, advise
-from lkl_green.kernel.current import current_kernel
+from lkl_green.kernel.current import current_kernel, running_here
 from lkl_green.testing.controller import Controller
 from lkl_green.testing.loops.loops import Loops
 
@@ -43,6 +44,7 @@ def green_schedules(test: Callable[[], object], settings: ScheduleSettings) -> I
         ThreadsInstalled: the replacements are in place already, for something else.
     """
     hook = threading.excepthook
+    asyncio_log = logging.getLogger("asyncio")
     loops = Loops(settings.loop_order, settings.explore_cancel)
     with green_threads(roots=[test], on_loop=loops.adopt) as replacements:
         main = as_main(test)
@@ -58,9 +60,11 @@ def green_schedules(test: Callable[[], object], settings: ScheduleSettings) -> I
             _end_of_program(kernel)
 
         watch.start()
+        asyncio_log.addFilter(_is_news)
         try:
             yield run
         finally:
+            asyncio_log.removeFilter(_is_news)
             watch.stop()
             threading.excepthook = hook
 
@@ -71,3 +75,9 @@ def _end_of_program(kernel: Kernel) -> None:
     assert isinstance(controller, Controller)
     controller.stop_deciding()
     take_down_daemons(kernel)
+
+
+def _is_news(_record: logging.LogRecord) -> bool:
+    """Whether what asyncio logs is of the program: not of tasks that ended because their schedule was cut off."""
+    kernel = running_here.kernel
+    return kernel is not None and not kernel.sched.current.killed

@@ -19,14 +19,14 @@ class LoopActor(Actor):
     """Something of an event loop that can be chosen to act next. Its kernel task is the thread that runs the loop.
 
     Attributes:
-        place: the position of its handle in the queue; -1 for a cancellation, which has none.
+        place: the position of its handle in the queue; 0 for a cancellation, which has none.
     """
 
     __slots__ = ("place",)
 
     def __init__(self, name: str) -> None:
         super().__init__(name, None)
-        self.place = -1
+        self.place = 0
 
     def where(self) -> Where | None:
         """The line of the program that is about to go on, as far as it is known."""
@@ -64,7 +64,7 @@ class TaskActor(LoopActor):
         super().__init__(name)
         self._task = ref(task)
         self.runs_loop = False
-        self.cancellation = CancelActor(f"cancel {name}", self)
+        self.cancellation = CancelActor(name, self)
 
     def where(self) -> Where | None:
         """The line at which it waits."""
@@ -73,9 +73,15 @@ class TaskActor(LoopActor):
 
     @property
     def can_be_cancelled(self) -> bool:
-        """Whether it waits at an `await`, and was not cancelled by the program."""
+        """Whether it waits at an `await`, was not cancelled, and is not the one that the loop is run for."""
         task = self._task()
-        return task is not None and self.kind != START and not task.done() and not task.cancelling()
+        return (
+            task is not None
+            and self.kind != START
+            and not self.runs_loop
+            and not task.done()
+            and not task.cancelling()
+        )
 
     def cancel(self) -> None:
         """Cancel it."""
@@ -85,7 +91,7 @@ class TaskActor(LoopActor):
 
 
 class CancelActor(LoopActor):
-    """The cancellation of a task."""
+    """The cancellation of a task. It bears the name of the task, and no decision has both as options."""
 
     __slots__ = ("target",)
 

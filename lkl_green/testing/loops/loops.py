@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 # What asyncio calls a task that was given no name. It counts the tasks of the process.
 _UNNAMED = re.compile(r"Task-\d+")
 
+# Two tasks that sleep for a second each wake up together, though one asked some microseconds before the other. A real
+# loop is late by as much: epoll_wait() counts in milliseconds. Dropped: timers that expire early, which programs notice.
+_LATENCY_NS = 1_000_000
+
 
 class Loops:
     """Puts the order of each loop under the control of the policy.
@@ -42,6 +46,8 @@ class Loops:
         """A loop runs for the first time in the present schedule."""
         decider = cast("Decider", current_kernel().sched.policy)
         loop._ready = ReadyQueue(loop._ready, decider, self)
+        if self.any_order:
+            loop._selector.latency_ns = _LATENCY_NS
 
     def rename(self, task: asyncio.Task[Any]) -> None:
         """Number a task without a name within its schedule."""

@@ -31,7 +31,7 @@ from weakref import WeakKeyDictionary
 
 from lkl_green.kernel.points import START
 from lkl_green.testing.loops.handles import future_of, runs_the_loop, task_of
-from lkl_green.testing.loops.loop_actor import CallbackActor, CancelActor, LoopActor, TaskActor
+from lkl_green.testing.loops.loop_actor import CallbackActor, LoopActor, TaskActor
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -42,6 +42,9 @@ class Decider(Protocol):
 
     def choose_actor(self, actors: Sequence[LoopActor]) -> int:
         """Which of them acts next."""
+
+    def choose(self, kind: str, count: int) -> int:
+        """One of so many options; 0 is the plain one."""
 
     def unique_name(self, name: str) -> str:
         """The name itself, or with a number if another actor bears it."""
@@ -82,7 +85,7 @@ class ReadyQueue(deque[Any]):
         super().__init__()
         self._decider = decider
         self._campaign = campaign
-        self._tasks: WeakKeyDictionary[asyncio.Task[Any], TaskActor] = WeakKeyDictionary()
+        self._tasks: WeakKeyDictionary[asyncio.Task[Any], TaskActor | None] = WeakKeyDictionary()
         self._callbacks = CallbackActor(decider.unique_name("loop"))
         self._timers: list[CallbackActor] = []
         for handle in handles:
@@ -94,22 +97,17 @@ class ReadyQueue(deque[Any]):
         task = task_of(handle)
         if task is not None and task not in self._tasks:
             self._campaign.rename(task)
-            self._tasks[task] = TaskActor(self._decider.unique_name(task.get_name()), task)
+            self._tasks[task] = None
 
     def popleft(self) -> Any:
         """What the loop calls next."""
-        while True:
-            first = self[0]
-            if first._cancelled:
-                return super().popleft()
-            actors = self._actors() if self._campaign.any_order else [self._alone(first)]
-            chosen = actors[self._decider.choose_actor(actors)]
-            if not isinstance(chosen, CancelActor):
-                return self._take(chosen)
-            self._campaign.cancellations_left -= 1
-            chosen.target.cancel()
-
-    def _take(self, chosen: LoopActor) -> Any:
+        first = self[0]
+        if first._cancelled:
+            return super().popleft()
+        if self._campaign.cancellations_left:
+            self._may_cancel()
+        actors = self._actors() if self._campaign.any_order else [self._alone(first)]
+        chosen = actors[self._decider.choose_actor(actors)]
         handle = self[chosen.place]
         del self[chosen.place]
         if isinstance(chosen, TaskActor):
@@ -122,10 +120,17 @@ class ReadyQueue(deque[Any]):
         """The actor that stands for a task."""
         return self._tasks.get(task)
 
+    def _may_cancel(self) -> None:
+        """Cancel a task, if the policy wants it."""
+        targets = [actor for actor in self._tasks.values() if actor is not None and actor.can_be_cancelled]
+        if targets and self._decider.choose("cancel", 2):
+            self._campaign.cancellations_left -= 1
+            targets[self._decider.choose_actor([target.cancellation for target in targets])].cancel()
+
     # -- who can be next
 
     def _actors(self) -> list[LoopActor]:
-        """Everything that may be next, the oldest first; cancellations last."""
+        """Everything that may be next, the oldest first."""
         actors: list[LoopActor] = []
         futures: set[int] = set()
         ordinary = timers = 0
@@ -139,7 +144,7 @@ class ReadyQueue(deque[Any]):
             actor: LoopActor | None = None
             task = task_of(handle)
             if task is not None:
-                actor = self._tasks[task]
+                actor = self._task(task)
             elif isinstance(handle, asyncio.TimerHandle):
                 if moment is None or handle._when == moment:
                     moment = handle._when
@@ -152,20 +157,25 @@ class ReadyQueue(deque[Any]):
             if actor is not None and is_next:
                 actor.place = place
                 actors.append(actor)
-        if self._campaign.cancellations_left:
-            actors += self._cancellations()
         return actors
 
     def _alone(self, handle: Any) -> LoopActor:
         """The actor of the oldest handle."""
         task = task_of(handle)
         if task is not None:
-            actor: LoopActor = self._tasks[task]
+            actor: LoopActor = self._task(task)
         elif isinstance(handle, asyncio.TimerHandle):
             actor = self._timer(0, handle)
         else:
             actor = self._callback(handle)
         actor.place = 0
+        return actor
+
+    def _task(self, task: asyncio.Task[Any]) -> TaskActor:
+        """The actor of a task. It is made late: some versions of asyncio name a task after it is ready."""
+        actor = self._tasks[task]
+        if actor is None:
+            actor = self._tasks[task] = TaskActor(self._decider.unique_name(task.get_name()), task)
         return actor
 
     def _callback(self, handle: Any) -> CallbackActor:
@@ -179,8 +189,3 @@ class ReadyQueue(deque[Any]):
         actor = self._timers[number]
         actor.handle = handle
         return actor
-
-    def _cancellations(self) -> list[CancelActor]:
-        return [
-            actor.cancellation for actor in self._tasks.values() if actor.can_be_cancelled and not actor.runs_loop
-        ]

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 _FAULTY_RUNS = 4
 _FAULT_ODDS = 8
 
+# A task of a loop is cancelled with odds of one in 2, 4, 8, 16 or 32 at each step of the loop, in schedules that take
+# turns: early in some, late in others, whatever the length of the test.
+_CANCEL_SPREAD = 5
+
 
 class Policy(ABC):
     """Chooses how schedules go.
@@ -54,6 +58,7 @@ class Policy(ABC):
         self.verdict = ""
         self.left_out = ""
         self._faulty = False
+        self._cancel_odds = 2
 
     def begin(self, seed: int, number: int) -> bool:
         """A schedule begins.
@@ -66,6 +71,7 @@ class Policy(ABC):
             False if there is none left: the search is exhausted.
         """
         self.random.begin(seed, number)
+        self._cancel_odds = 2 << number % _CANCEL_SPREAD
         self._faulty = number % _FAULTY_RUNS == _FAULTY_RUNS - 1
         return True
 
@@ -82,7 +88,7 @@ class Policy(ABC):
         """
 
     def choose(self, kind: str, count: int) -> int:
-        """Any other decision: "random" (a draw of the program), "fault NAME" (0: none), "tie" (which timer first).
+        """Any other decision: "random" (a draw of the program), "fault NAME" (0: none), "cancel" (1: a task of a loop, now), "tie" (which timer first).
 
         Args:
             kind: what it is about.
@@ -91,6 +97,8 @@ class Policy(ABC):
         Returns:
             which one, from 0.
         """
+        if kind == "cancel":
+            return int(self.random.random() * self._cancel_odds < 1)
         if kind.startswith("fault") and not (self._faulty and int(self.random.random() * _FAULT_ODDS) == 0):
             return 0
         return int(self.random.random() * count)
