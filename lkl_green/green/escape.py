@@ -14,6 +14,7 @@ import selectors
 import signal
 import socket
 import subprocess
+import sys
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _IN_ANOTHER_THREAD = "do it before or after the kernel runs, or replace it by a stand-in in the test"
+_USE_ASYNCIO = (
+    "its queue of callbacks and its waiting are written in C, out of reach; use asyncio's own loop in the test: "
+    "asyncio.run() without uvloop's loop factory or policy"
+)
 
 _PROCESSES = (
     *((os, name) for name in ("fork", "forkpty", "system", "posix_spawn", "posix_spawnp", "wait", "wait3", "wait4")),
@@ -65,13 +70,19 @@ def table() -> list[tuple[Any, str, Any]]:
     return replaced
 
 
-def _refused(owner: Any, name: str) -> Callable[..., Any]:
+def foreign_loops() -> list[tuple[Any, str, Any]]:
+    """(class, attribute, replacement) for event loops that do not wait in a selector of Python, as far as imported."""
+    loop = getattr(sys.modules.get("uvloop"), "Loop", None)
+    return [] if loop is None else [(loop, "__init__", _refused(loop, "__init__", "uvloop.Loop()", _USE_ASYNCIO))]
+
+
+def _refused(owner: Any, name: str, what: str = "", advice: str = _IN_ANOTHER_THREAD) -> Callable[..., Any]:
     original = getattr(owner, name)
-    what = f"{owner.__name__}.{name}()".replace(".__init__", "")
+    what = what or f"{owner.__name__}.{name}()".replace(".__init__", "")
 
     def refuse(*args: Any, **kwargs: Any) -> Any:
         if running_here.kernel is not None:
-            raise _escape(what)
+            raise _escape(what, advice)
         return original(*args, **kwargs)
 
     return _named_like(refuse, original)
@@ -131,13 +142,13 @@ def _selector_select(kind: Any) -> Callable[..., Any]:
     return _named_like(wait, original)
 
 
-def _escape(what: str) -> Escape:
+def _escape(what: str, advice: str = _IN_ANOTHER_THREAD) -> Escape:
     kernel = running_here.kernel
     assert kernel is not None
     task = kernel.sched.current
     error = Escape(
         f"kernel thread {task.comm}-{task.pid} calls {what}, which would wait for the outside world and stop the whole "
-        f"kernel: {_IN_ANOTHER_THREAD}"
+        f"kernel: {advice}"
     )
     policy = kernel.sched.policy
     if isinstance(policy, SeesEscapes):

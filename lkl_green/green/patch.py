@@ -66,6 +66,7 @@ class Replacements:
     def __init__(self, roots: Iterable[object] = (), on_loop: Callable[[Any], object] | None = None) -> None:
         self._roots = list(roots)
         self._on_loop = on_loop
+        self._foreign_loops: list[tuple[Any, str, Any]] = []
         self._rebinder: Rebinder
         self._twins: Twins
         self._loaded: dict[str, ModuleType] = {}
@@ -96,6 +97,7 @@ class Replacements:
                 self._replace(owner, name, new)
             self._rebinder.walk([*self._roots, *chain(*self._twins.pairs)])
             futures_base.LOGGER.addFilter(_is_news)
+            self._refuse_foreign_loops()
         except BaseException:
             self.restore()
             raise
@@ -133,6 +135,12 @@ class Replacements:
     def _replace(self, owner: Any, name: str, new: Any) -> None:
         self._replaced.append((owner, name, vars(owner).get(name, _ABSENT), new))
         setattr(owner, name, new)
+
+    def _refuse_foreign_loops(self) -> None:
+        """A program may import such a loop after the installation: it is looked for before each schedule."""
+        self._foreign_loops = escape.foreign_loops()
+        for owner, name, new in self._foreign_loops:
+            self._replace(owner, name, new)
 
     def _keep_imports_native(self) -> None:
         """Module locks stay native: importing a module is not an operation of the program."""
@@ -210,6 +218,8 @@ class Replacements:
         """Names are counted from the beginning again: a kernel is about to run another schedule."""
         self._pools.leave_all()
         self._counts.pop(kernel, None)
+        if not self._foreign_loops:
+            self._refuse_foreign_loops()
 
     # -- objects that were made before
 

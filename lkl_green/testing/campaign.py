@@ -24,6 +24,7 @@ from lkl_green.testing.run import Run, Verdict
 from lkl_green.testing.sample import Sample, sample_of
 from lkl_green.testing.schedule import Schedule
 from lkl_green.testing.source import traceback_of
+from lkl_green.testing.stray_loops import refusing_loops
 from lkl_green.testing.strays import nothing_controlled, nothing_explored, uncontrolled, watching_strays
 from lkl_green.testing.testbed import Testbed
 
@@ -153,6 +154,7 @@ class Campaign:
         self._refused: list[str] = []
         if settings.threads is None:
             self._refused = self._threads.enter_context(watching_strays(refuse=True))
+            self._threads.enter_context(refusing_loops(self._refused))
 
     def __enter__(self) -> Self:
         return self
