@@ -17,8 +17,7 @@ from lkl_green.testing.detect.deadlock import describe_deadlock
 from lkl_green.testing.detect.evidence import Evidence
 from lkl_green.testing.detect.heldlocks import describe_held
 from lkl_green.testing.detect.spinning import describe_spinning
-from lkl_green.testing.loops.loop_actor import LoopActor
-from lkl_green.testing.loops.ready import current_task_name
+from lkl_green.testing.loops.loop_actor import LoopActor, current_task_name
 from lkl_green.testing.policies.delegating import Delegating
 from lkl_green.testing.run import Verdict
 from lkl_green.testing.source import Where, innermost, stack_of

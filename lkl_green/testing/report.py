@@ -32,7 +32,7 @@ _TRACE_MORE = 40
 
 # What stands below a failure in an event loop whose order a loop with the same timing would not have.
 _OTHER_ORDER = (
-    'the event loop ran a later callback first, {times}: call_soon() is first in, first out, so with the same\n'
+    "the event loop ran a later callback first, {times}: call_soon() is first in, first out, so with the same\n"
     'timing a real loop has another order; loop_order="fifo" explores only orders that keep to it'
 )
 

@@ -1,13 +1,12 @@
 """Event loops in a campaign that was not told whether to replace `threading`.
 
-Without the replacements a loop waits outside the kernel, and no policy decides the order of its tasks: every schedule is
-the same. So the first one that is about to run ends the schedule, as the first OS thread does (`strays.py`), and the
+Without the replacements a loop waits outside the kernel, and no policy decides the order of its tasks: every schedule
+is the same. So the first one that is about to run ends the schedule, as the first OS thread does (`strays.py`), and the
 campaign begins again with `threads=True`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import selectors
 import sys
@@ -67,6 +66,8 @@ def _refusing_selector(original: Any, refuse: Callable[[str], None]) -> Any:
 
 def _drop_tasks() -> None:
     """The tasks of the running loop will not begin: asyncio is not to complain of it."""
+    import asyncio
+
     if asyncio._get_running_loop() is None:
         return
     for task in asyncio.all_tasks():

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from lkl_green.kernel.task import TASK_DEAD
 from lkl_green.kernel.waitfor import Wait, find_cycle, wait_of
 from lkl_green.testing.detect.lostwakeup import hints
-from lkl_green.testing.loops.awaiting import unfinished_tasks
 from lkl_green.testing.source import stack_of
 
 if TYPE_CHECKING:
@@ -29,10 +28,20 @@ def describe_deadlock(kernel: Kernel, evidence: Evidence) -> str:
     for wait in [*cycle, *(wait for wait in waits if wait not in cycle)]:
         lines.append(f"{evidence.task(wait.task)} waits for {_what(wait, evidence)}")
         stack = stack_of(kernel.arch.stack_of(wait.task))
-        lines.extend(f"    {task}" for task in unfinished_tasks(wait.obj))
+        lines.extend(_tasks_of_loop(wait.obj))
         lines.extend(f"    {where} in {where.function}: {where.text}" for where in stack[-_STACK_LINES:])
     lines.extend(hints(kernel, waits, evidence))
     return "\n".join(lines)
+
+
+def _tasks_of_loop(obj: object) -> list[str]:
+    """What the tasks of an event loop wait for, if a thread waits in the selector of one."""
+    loop = getattr(obj, "loop", None)
+    if loop is None:
+        return []
+    from lkl_green.testing.loops.awaiting import unfinished_tasks
+
+    return [f"    {task}" for task in unfinished_tasks(loop)]
 
 
 def _what(wait: Wait, evidence: Evidence) -> str:

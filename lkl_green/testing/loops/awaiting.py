@@ -32,14 +32,12 @@ def awaits_at(task: asyncio.Task[Any]) -> Where | None:
     """The program's innermost line; one of the standard library only if there is no other."""
     places = [where_of(frame) for frame in frames_of(task)]
     own = [place for place in places if not place.in_standard_library]
-    return (own or places or [None])[-1]
+    found = own or places
+    return found[-1] if found else None
 
 
-def unfinished_tasks(selector: object) -> list[str]:
-    """What the tasks of an event loop wait for, a line for each, if a thread waits in the selector of a loop."""
-    loop: asyncio.AbstractEventLoop | None = getattr(selector, "loop", None)
-    if loop is None:
-        return []
+def unfinished_tasks(loop: asyncio.AbstractEventLoop) -> list[str]:
+    """What the tasks of an event loop wait for, a line for each."""
     tasks = sorted(asyncio.all_tasks(loop), key=_age)
     return [f"{task.get_name()} waits for {_what(task)}{_at(task)}" for task in tasks]
 

@@ -48,5 +48,5 @@ def code_of(handle: Any) -> CodeType | None:
 
 def runs_the_loop(task: asyncio.Task[Any]) -> bool:
     """Whether `run_until_complete()` runs the loop until this task ends, as `asyncio.run()` does for its coroutine."""
-    waiting: Any = task._callbacks  # type: ignore[attr-defined]
+    waiting: Any = task._callbacks
     return any(getattr(entry[0], "__name__", "") == "_run_until_complete_cb" for entry in waiting or ())

@@ -6,16 +6,17 @@ import re
 from typing import TYPE_CHECKING, Any, cast
 
 from lkl_green.kernel.current import current_kernel
-from lkl_green.testing.loops.ready import Decider, ReadyQueue
 
 if TYPE_CHECKING:
     import asyncio
+
+    from lkl_green.testing.loops.ready import Decider
 
 # What asyncio calls a task that was given no name. It counts the tasks of the process.
 _UNNAMED = re.compile(r"Task-\d+")
 
 # Two tasks that sleep for a second each wake up together, though one asked some microseconds before the other. A real
-# loop is late by as much: epoll_wait() counts in milliseconds. Dropped: timers that expire early, which programs notice.
+# loop is late by as much: epoll_wait() counts in milliseconds. Dropped: timers that expire early, which programs see.
 _LATENCY_NS = 1_000_000
 
 
@@ -44,6 +45,8 @@ class Loops:
 
     def adopt(self, loop: Any) -> None:
         """A loop runs for the first time in the present schedule."""
+        from lkl_green.testing.loops.ready import ReadyQueue  # here asyncio is loaded
+
         decider = cast("Decider", current_kernel().sched.policy)
         loop._ready = ReadyQueue(loop._ready, decider, self)
         if self.any_order:

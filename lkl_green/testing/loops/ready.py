@@ -10,8 +10,8 @@ asyncio is built on stays in order:
     timers                      by their time; timers of one moment in any order, as the documentation says
     all other callbacks         in the order in which they became ready
 
-The last rule keeps transports and streams whole: a protocol hears of its connection before it gets data. Dropped: a free
-choice among all callbacks, which breaks correct programs, because asyncio itself relies on the order.
+The last rule keeps transports and streams whole: a protocol hears of its connection before it gets data. Dropped: a
+free choice among all callbacks, which breaks correct programs, because asyncio itself relies on the order.
 
 *What is not real.* `call_soon()` is documented as first in, first out, and so is the order of tasks of a loop. A real
 loop meets another order of the same tasks when input and timers come at other times. So each choice that is not the
@@ -30,11 +30,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
 
 from lkl_green.kernel.points import START
+from lkl_green.testing.loops.actors import CallbackActor, TaskActor
 from lkl_green.testing.loops.handles import future_of, runs_the_loop, task_of
-from lkl_green.testing.loops.loop_actor import CallbackActor, LoopActor, TaskActor
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from lkl_green.testing.loops.loop_actor import LoopActor
 
 
 class Decider(Protocol):
@@ -61,15 +63,6 @@ class Campaigns(Protocol):
 
     def rename(self, task: asyncio.Task[Any]) -> None:
         """Give a task that was given no name one that does not depend on earlier schedules."""
-
-
-def current_task_name() -> str:
-    """What a run calls the task of asyncio that is running; "" if there is none."""
-    loop: Any = asyncio._get_running_loop()
-    task = None if loop is None else asyncio.current_task(loop)
-    queue = getattr(loop, "_ready", None)
-    actor = queue.actor_of(task) if task is not None and isinstance(queue, ReadyQueue) else None
-    return "" if actor is None else actor.name
 
 
 class ReadyQueue(deque[Any]):
@@ -106,7 +99,7 @@ class ReadyQueue(deque[Any]):
             return super().popleft()
         if self._campaign.cancellations_left:
             self._may_cancel()
-        actors = self._actors() if self._campaign.any_order else [self._alone(first)]
+        actors = self._actors() if self._campaign.any_order and len(self) > 1 else [self._alone(first)]
         chosen = actors[self._decider.choose_actor(actors)]
         handle = self[chosen.place]
         del self[chosen.place]
@@ -116,9 +109,11 @@ class ReadyQueue(deque[Any]):
             chosen.kind = "await"
         return handle
 
-    def actor_of(self, task: asyncio.Task[Any]) -> TaskActor | None:
-        """The actor that stands for a task."""
-        return self._tasks.get(task)
+    def current_task_name(self, loop: asyncio.AbstractEventLoop) -> str:
+        """What the run calls the task of this queue's loop that is running; "" if there is none."""
+        task = asyncio.current_task(loop)
+        actor = None if task is None else self._tasks.get(task)
+        return "" if actor is None else actor.name
 
     def _may_cancel(self) -> None:
         """Cancel a task, if the policy wants it."""
@@ -133,28 +128,27 @@ class ReadyQueue(deque[Any]):
         """Everything that may be next, the oldest first."""
         actors: list[LoopActor] = []
         futures: set[int] = set()
-        ordinary = timers = 0
-        moment = None
+        is_ordinary_next = True
+        timers: list[Any] = []
         for place, handle in enumerate(self):
             if handle._cancelled:
                 continue
-            future = future_of(handle)
-            is_next = future is None or id(future) not in futures
-            futures.add(id(future))
             actor: LoopActor | None = None
-            task = task_of(handle)
-            if task is not None:
+            if (task := task_of(handle)) is not None:
                 actor = self._task(task)
             elif isinstance(handle, asyncio.TimerHandle):
-                if moment is None or handle._when == moment:
-                    moment = handle._when
-                    actor = self._timer(timers, handle)
-                    timers += 1
-            else:
-                ordinary += 1
-                if ordinary == 1:
-                    actor = self._callback(handle)
-            if actor is not None and is_next:
+                if not timers or handle.when() == timers[0].when():
+                    actor = self._timer(len(timers), handle)
+                    timers.append(handle)
+            elif is_ordinary_next:
+                is_ordinary_next = False
+                actor = self._callback(handle)
+            future = future_of(handle)
+            if future is not None:
+                if id(future) in futures:
+                    continue
+                futures.add(id(future))
+            if actor is not None:
                 actor.place = place
                 actors.append(actor)
         return actors

@@ -88,10 +88,11 @@ class Policy(ABC):
         """
 
     def choose(self, kind: str, count: int) -> int:
-        """Any other decision: "random" (a draw of the program), "fault NAME" (0: none), "cancel" (1: a task of a loop, now), "tie" (which timer first).
+        """Any other decision.
 
         Args:
-            kind: what it is about.
+            kind: what it is about: "random" (a draw of the program), "fault NAME" (0: none), "tie" (which timer first),
+                "cancel" (1: a task of an event loop is cancelled now).
             count: how many options there are.
 
         Returns:
