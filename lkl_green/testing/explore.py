@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 from contextlib import closing
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeAlias
 
 from lkl_green.testing.campaign import INSPECTED, Campaign, Chunk, test_name
 from lkl_green.testing.plain import check_plain
-from lkl_green.testing.policies import make_policy
+from lkl_green.testing.policies import Policy, make_policy
 from lkl_green.testing.policies.replay import Replay
 from lkl_green.testing.progress import Meter
 from lkl_green.testing.report import Failure, Outcome, Report
@@ -89,9 +90,12 @@ def explore(test: Callable[[], object], settings: Settings) -> Report:
 
 def _explore(test: Callable[[], object], settings: Settings, meter: Meter) -> Report:
     """One campaign; two, if it shows in the first that the test starts threads, and nothing was said of them."""
+    policy = settings.policy
+    # The first campaign may take its policy to the end of a search, or teach it what holds for that campaign only.
+    unused = copy.deepcopy(policy) if isinstance(policy, Policy) and (policy.learns or policy.systematic) else policy
     report = _run_campaign(test, settings, meter)
     if report is None:
-        report = _run_campaign(test, replace(settings, threads=True), meter)
+        report = _run_campaign(test, replace(settings, threads=True, policy=unused), meter)
     assert report is not None
     return report
 
