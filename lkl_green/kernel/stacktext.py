@@ -35,10 +35,11 @@ def own_code_frame(frame: FrameType | None, besides: Container[str] = ()) -> Fra
         frame: where to begin.
         besides: further files whose frames are not the task's own code.
     """
-    for each in task_frames(frame):
-        filename = each.f_code.co_filename
-        if not of_package(filename) and filename not in besides:
-            return each
+    while frame is not None:  # not task_frames(): recordings ask at each step, and a generator doubles the price
+        code = frame.f_code
+        if not of_package(code.co_filename) and code.co_filename not in besides:
+            return frame
+        frame = None if code is _FIRST else frame.f_back
     return None
 
 
