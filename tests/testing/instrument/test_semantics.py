@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import itertools
+import re
 import traceback
 import warnings
 from textwrap import dedent
@@ -220,7 +221,7 @@ def executed(source: str, capsys: pytest.CaptureFixture[str], *, rewrite: bool) 
     try:
         namespace["run"]()
     except Exception as raised:
-        error = repr(raised)
+        error = re.sub(r"\b0x[0-9a-f]+", "0x...", repr(raised))
         frames = traceback.extract_tb(raised.__traceback__)
         places = [(f.lineno, f.colno, f.end_colno, f.name) for f in frames if f.filename == "snippet.py"]
     return capsys.readouterr().out, error, places
