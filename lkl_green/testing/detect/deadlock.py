@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from lkl_green.kernel.task import TASK_DEAD
 from lkl_green.kernel.waitfor import Wait, find_cycle, wait_of
 from lkl_green.testing.detect.lostwakeup import hints
+from lkl_green.testing.detect.queues import told_queue
 from lkl_green.testing.source import stack_of
 
 if TYPE_CHECKING:
@@ -26,8 +27,10 @@ def describe_deadlock(kernel: Kernel, evidence: Evidence) -> str:
         names = [evidence.task(wait.task) for wait in cycle]
         lines.append(f"a cycle of {len(cycle)}: {' -> '.join([*names, names[0]])}, each waits for the next")
     for wait in [*cycle, *(wait for wait in waits if wait not in cycle)]:
-        lines.append(f"{evidence.task(wait.task)} waits for {_what(wait, evidence)}")
-        stack = stack_of(kernel.arch.stack_of(wait.task))
+        frame = kernel.arch.stack_of(wait.task)
+        what = told_queue(frame, wait.obj, evidence) or f"waits for {_what(wait, evidence)}"
+        lines.append(f"{evidence.task(wait.task)} {what}")
+        stack = stack_of(frame)
         lines.extend(_tasks_of_loop(wait.obj))
         lines.extend(f"    {where} in {where.function}: {where.text}" for where in stack[-_STACK_LINES:])
     lines.extend(hints(kernel, waits, evidence))
@@ -50,7 +53,7 @@ def _what(wait: Wait, evidence: Evidence) -> str:
         return "a wake-up: it sleeps outside every wait queue"
     holder = wait.holder
     if holder is None:
-        return f"{evidence.told(wait.obj)}, which nobody holds"
+        return evidence.told(wait.obj) + (", which no task holds" if hasattr(wait.obj, "owner") else "")
     name = evidence.task(holder)
     if wait.ends:
         return f"the end of {name}"

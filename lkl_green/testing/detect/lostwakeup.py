@@ -2,15 +2,18 @@
 
 Two things give it away. The condition of a `wait_event()` stands in the sleeper's own frame: if it is true now, nobody
 has woken the queue since. And a notification that came before the wait began is gone: condition variables and wait
-queues remember none. (Semaphores and completions do, so that the order does not matter with them.)
+queues remember none. (Semaphores and completions do, so that the order does not matter with them.) A wait in a loop
+that looks at something before it waits again misses nothing by that.
 """
 
 from __future__ import annotations
 
+import ast
+import linecache
 from typing import TYPE_CHECKING, Any
 
 from lkl_green.kernel.points import kinds
-from lkl_green.kernel.stacktext import task_frames
+from lkl_green.kernel.stacktext import own_code_frame, task_frames
 from lkl_green.kernel.wait import WaitQueueHead
 from lkl_green.testing.source import Where
 
@@ -40,9 +43,22 @@ def hints(kernel: Kernel, waits: Iterable[Wait], evidence: Evidence) -> Iterator
                     f"now: who made it true did not wake {evidence.told(wait.obj)} afterwards"
                 )
             continue
-        missed = _missed(wait, name, evidence)
+        missed = "" if _looks_again(kernel.arch.stack_of(wait.task)) else _missed(wait, name, evidence)
         if missed:
             yield missed
+
+
+def _looks_again(frame: FrameType | None) -> bool:
+    """Whether the wait stands in a loop with a condition: then a notification that came earlier is not missed."""
+    waiting = own_code_frame(frame)
+    if waiting is None:
+        return False
+    try:
+        tree = ast.parse("".join(linecache.getlines(waiting.f_code.co_filename)))
+    except SyntaxError:
+        return False
+    loops = (node for node in ast.walk(tree) if isinstance(node, ast.While) and not isinstance(node.test, ast.Constant))
+    return any(loop.body[0].lineno <= waiting.f_lineno <= (loop.body[-1].end_lineno or 0) for loop in loops)
 
 
 def _condition(frame: FrameType | None) -> Callable[[], object] | None:
