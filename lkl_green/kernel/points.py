@@ -59,6 +59,11 @@ RESUME: Final = "resume"
 YIELD: Final = "yield"
 AFTER: Final = "after"
 
+# What an event loop of asyncio does next: continue a task after an `await`, call another function, cancel a task.
+AWAIT: Final = "await"
+CALLBACK: Final = "callback"
+CANCEL: Final = "cancel"
+
 
 class Point(NamedTuple):
     """A row of the table.

@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Protocol
 
 from lkl_green.kernel.current import current_kernel
-from lkl_green.kernel.points import COMMUTES, RESUME, START
+from lkl_green.kernel.points import CANCEL, COMMUTES, RESUME, START
 from lkl_green.testing.decision import Decision
 from lkl_green.testing.detect.dataraces import is_access
 from lkl_green.testing.detect.deadlock import describe_deadlock
@@ -101,7 +101,7 @@ class Recording(Delegating):
         self._decision = len(self.decisions)
         self._preempts = "" if running is None or running is chosen else self._shown(running)
         self.decisions.append(Decision(chosen.name, chosen.kind, self._names.object(chosen.obj)))
-        if index and isinstance(chosen, LoopActor) and chosen.kind != "cancel":
+        if index and isinstance(chosen, LoopActor) and chosen.kind != CANCEL:
             self.overtakings += 1
         if chosen.act is not None:
             self._step(chosen, "happens", "", None)

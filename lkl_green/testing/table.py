@@ -18,7 +18,7 @@ from itertools import groupby
 from os.path import basename
 from typing import TYPE_CHECKING, NamedTuple
 
-from lkl_green.kernel.points import AFTER
+from lkl_green.kernel.points import AFTER, CALLBACK
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -104,7 +104,7 @@ def _only_continues(steps: Sequence[Step], at: int) -> bool:
 def _of_the_loop(step: Step) -> bool:
     """Whether a step is an event loop's own work: looking for input, calling what is not the program's."""
     if step.where is None:
-        return step.op == "callback"
+        return step.op == CALLBACK
     return step.where.in_standard_library and basename(step.where.filename) in _LOOP_FILES
 
 

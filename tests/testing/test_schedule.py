@@ -101,10 +101,10 @@ def test_a_field_that_is_missing_is_named(name):
         Schedule.loads(json.dumps(data))
 
 
-def test_an_option_that_a_file_does_not_have_is_at_its_default():
+def test_an_option_that_a_file_does_not_have_is_what_it_was_before_there_was_one():
     data = json.loads(GOOD.dumps())
     data["options"] = {"explore_time": True}
-    assert Schedule.loads(json.dumps(data)).settings == ScheduleSettings(explore_time=True)
+    assert Schedule.loads(json.dumps(data)).settings == ScheduleSettings(explore_time=True, loop_order="fifo")
 
 
 @pytest.mark.parametrize("entry", ["ab", ["a"], ["a", 1], ["a", "b", "c", "d"], {"a": "b"}, None, []])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
-from lkl_green.kernel.points import START
+from lkl_green.kernel.points import CALLBACK, CANCEL, START
 from lkl_green.testing.loops.awaiting import awaits_at
 from lkl_green.testing.loops.handles import code_of
 from lkl_green.testing.loops.loop_actor import LoopActor
@@ -22,7 +22,7 @@ class CallbackActor(LoopActor):
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
-        self.kind = "callback"
+        self.kind = CALLBACK
         self.handle: Any = None
 
     def where(self) -> Where | None:
@@ -75,7 +75,7 @@ class CancelActor(LoopActor):
 
     def __init__(self, name: str, target: TaskActor) -> None:
         super().__init__(name)
-        self.kind = "cancel"
+        self.kind = CANCEL
         self.target = target
 
     def where(self) -> Where | None:

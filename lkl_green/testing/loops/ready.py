@@ -29,7 +29,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
 
-from lkl_green.kernel.points import START
+from lkl_green.kernel.points import AWAIT, CANCEL, START
 from lkl_green.testing.loops.actors import CallbackActor, TaskActor
 from lkl_green.testing.loops.handles import future_of, runs_the_loop, task_of
 
@@ -106,7 +106,7 @@ class ReadyQueue(deque[Any]):
         if isinstance(chosen, TaskActor):
             if chosen.kind == START:
                 chosen.runs_loop = runs_the_loop(handle._callback.__self__)
-            chosen.kind = "await"
+            chosen.kind = AWAIT
         return handle
 
     def current_task_name(self, loop: asyncio.AbstractEventLoop) -> str:
@@ -118,7 +118,7 @@ class ReadyQueue(deque[Any]):
     def _may_cancel(self) -> None:
         """Cancel a task, if the policy wants it."""
         targets = [actor for actor in self._tasks.values() if actor is not None and actor.can_be_cancelled]
-        if targets and self._decider.choose("cancel", 2):
+        if targets and self._decider.choose(CANCEL, 2):
             self._campaign.cancellations_left -= 1
             targets[self._decider.choose_actor([target.cancellation for target in targets])].cancel()
 

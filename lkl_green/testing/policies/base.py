@@ -14,6 +14,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
+from lkl_green.kernel.points import CANCEL
 from lkl_green.testing.policies.chance import Chance
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class Policy(ABC):
         Returns:
             which one, from 0.
         """
-        if kind == "cancel":
+        if kind == CANCEL:
             return int(self.random.random() * self._cancel_odds < 1)
         if kind.startswith("fault") and not (self._faulty and int(self.random.random() * _FAULT_ODDS) == 0):
             return 0
