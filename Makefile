@@ -117,5 +117,5 @@ python-%: .venv/stamp-run
 test-%:
 	@if $(BIN)/python -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] != "$*")' 2>/dev/null; then :; \
 	elif [ -n "$$($(FIND_PYTHON))" ]; then $(MAKE) --no-print-directory .venv-$*/stamp && \
-	echo "== tests with $$(.venv-$*/bin/python --version)" && .venv-$*/bin/python -m pytest -q -n auto; \
+	echo "== tests with $$(.venv-$*/bin/python --version)" && .venv-$*/bin/python -m pytest -q -n auto -m "not once"; \
 	else echo "== Python $* is not installed: its tests are skipped"; fi

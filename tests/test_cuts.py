@@ -284,6 +284,7 @@ call = st.one_of(
 EXAMPLES_WANTED = int(os.environ.get("LKL_GREEN_EXAMPLES", "0"))
 
 
+@pytest.mark.once
 @settings(
     max_examples=EXAMPLES_WANTED or 100,
     derandomize=not EXAMPLES_WANTED,

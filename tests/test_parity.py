@@ -209,6 +209,7 @@ thoroughly = settings(
 )
 
 
+@pytest.mark.once
 @thoroughly
 @given(program=programs, on_oops=st.sampled_from(["kill", "panic"]))
 def test_random_programs_are_equal(program: tuple[Any, ...], on_oops: str) -> None:

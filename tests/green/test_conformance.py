@@ -49,6 +49,7 @@ def test_the_interpreters_own_tests_pass(module: str, outcomes: dict[str, Any]) 
         assert sum(said) == ran, f"docs/{PAGE.name} is out of date for {VERSION}"
 
 
+@pytest.mark.once
 def test_locks_keep_their_promises_under_random_schedules() -> None:
     pytest.importorskip("test.lock_tests", reason="this interpreter was installed without its tests")
     assert in_an_interpreter_of_its_own("--explore", "2") == {}

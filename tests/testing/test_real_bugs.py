@@ -18,6 +18,8 @@ from lkl_green.testing import Outcome, Schedule, Verdict, explore, replay
 if TYPE_CHECKING:
     from types import ModuleType
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).parent.parent.parent
 PATTERNS = {
     "30_reader_in_writer": Verdict.DEADLOCK,
