@@ -28,7 +28,9 @@ def test_a_file_recorded_on_another_python_replays_on_this_one(name):
     assert failure is not None
     assert failure.verdict.value == schedule.verdict
     assert failure.error.partition("\n")[0] == schedule.error.partition("\n")[0]
-    assert failure.schedule.decisions == schedule.decisions
+    # The files are from a time in which names of threads were cut at 15 characters.
+    recorded = [decision._replace(actor=decision.actor[:15]) for decision in failure.schedule.decisions]
+    assert recorded == schedule.decisions
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
