@@ -381,14 +381,14 @@ async def test_kernel_threads_of_a_call_are_killed_by_nobody_else(kernels: Kerne
         kthread_run(child, log)
 
     def child(log: list[str]) -> None:
-        msleep(2)
+        msleep(100)
         log.append(current().comm)
 
     log: list[str] = []
     async with kernels.running() as k:
         await k.call(parent, log)
         assert log == []
-        await k.call(msleep, 4)
+        await k.call(msleep, 200)
         assert log == ["kthread"]
 
 
