@@ -41,21 +41,32 @@ def refusing_loops(started: list[str]) -> Iterator[None]:
     module: Any = selectors
     module.DefaultSelector = refusing = _refusing_selector(original, refuse)
     uvloop: Any = getattr(sys.modules.get("uvloop"), "Loop", None)
+
+    def refusing_init(_self: Any) -> None:
+        refuse("an event loop of uvloop")
+
     if uvloop is not None:
-        uvloop.__init__ = lambda _self: refuse("an event loop of uvloop")
+        uvloop.__init__ = refusing_init
     try:
         yield
     finally:
-        if uvloop is not None:
-            del uvloop.__init__
         # An executor may run campaigns in several threads, which end in any order.
-        if selectors.DefaultSelector is refusing:
-            module.DefaultSelector = original
+        if uvloop is not None and vars(uvloop).get("__init__") is refusing_init:
+            del uvloop.__init__
+        refusing.ended = True
+        while getattr(selectors.DefaultSelector, "ended", False):
+            module.DefaultSelector = selectors.DefaultSelector.__base__
 
 
 def _refusing_selector(original: Any, refuse: Callable[[str], None]) -> Any:
     class Refusing(original):  # type: ignore[misc]
-        """The default selector, in which no loop of a kernel thread may wait."""
+        """The default selector, in which no loop of a kernel thread may wait.
+
+        Attributes:
+            ended: whether the campaign that made it is over.
+        """
+
+        ended = False
 
         def select(self, timeout: float | None = None) -> Any:
             refuse("an event loop")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import selectors
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ import threading
 import pytest
 
 from lkl_green.testing import Outcome, Schedule, Verdict, explore, replay
+from lkl_green.testing.stray_loops import refusing_loops
 
 Order = tuple[object, ...]
 
@@ -569,6 +571,19 @@ def test_a_loop_of_uvloop_is_refused_by_name() -> None:
     assert "uvloop.Loop()" in report.failure.error
     assert "use asyncio's own loop" in report.failure.error
     uvloop.new_event_loop().close()  # outside it works as before
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_campaigns_in_several_os_threads_may_end_in_any_order(first: int) -> None:
+    uvloop = pytest.importorskip("uvloop")
+    before = selectors.DefaultSelector
+    campaigns = [refusing_loops([]), refusing_loops([])]
+    for campaign in campaigns:
+        campaign.__enter__()
+    for campaign in (campaigns[first], campaigns[1 - first]):
+        campaign.__exit__(None, None, None)
+    assert "__init__" not in vars(uvloop.Loop)
+    assert selectors.DefaultSelector is before
 
 
 def test_exploring_what_does_not_use_asyncio_does_not_import_it() -> None:
