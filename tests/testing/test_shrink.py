@@ -10,6 +10,8 @@ from lkl_green.testing import Shared, Verdict, explore, fault_point, random, rep
 from lkl_green.testing.schedule import Schedule
 from lkl_green.testing.shrink import shrink
 
+pytestmark = pytest.mark.once
+
 
 def lost_update():
     counter = Shared(0, "counter")
