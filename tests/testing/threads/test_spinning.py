@@ -116,5 +116,6 @@ def test_a_computation_moves(program: Callable[[Box], None]) -> None:
     assert not spins(program)
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="a look of this test is at a call, which may be one of C here")
 def test_a_loop_that_asks_an_object_does_not_move() -> None:
     assert spins(a_loop_that_asks_an_object)
