@@ -514,9 +514,8 @@ def test_asynchronous_tests_and_fixtures_have_a_loop_in_each_schedule(run: Pytes
         text = ASYNC.format(imports="", mark=mark, fixture="pytest.fixture")
         plugin = ["-p", "anyio.pytest_plugin"]
     ini = "asyncio_mode = strict\nasyncio_default_fixture_loop_scope = function\n" if mark == "asyncio" else ""
-    if sys.version_info >= (3, 13):
-        # A coroutine of anyio's runner that the deadlock left may be freed after the test.
-        plugin += ["-W", "ignore::pytest.PytestUnraisableExceptionWarning"]
+    # A coroutine of anyio's runner that the deadlock left may be freed after the test.
+    plugin += ["-W", "ignore::pytest.PytestUnraisableExceptionWarning"]
     result = run(text, *plugin, "--no-lkl-shrink", ini=ini)
     result.assert_outcomes(failed=2, passed=1)
     result.stdout.fnmatch_lines(["E   *assert* -40 >= 0", "deadlock"])
