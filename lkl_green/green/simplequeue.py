@@ -121,7 +121,7 @@ class SimpleQueue:
 
 
 def forget_items(items: Any) -> None:
-    """Empty a SimpleQueue, this kind or C's, that no thread uses any more; this is no operation of the program."""
+    """Empty a SimpleQueue, this kind or C's, that no thread uses any more. The policy is not asked."""
     if type(items) is SimpleQueue:
         items._items.clear()
         return

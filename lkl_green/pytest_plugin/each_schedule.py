@@ -83,7 +83,7 @@ class EachSchedule:
     # -- once, outside the kernel
 
     def check(self) -> None:
-        """Raises TypeError if `setup` is no plain function, or wants what is no argument of the test."""
+        """Raises TypeError if `setup` is not a plain function, or wants what is not an argument of the test."""
         if self._setup is not None:
             check_plain(self._setup)
             self._method.check_setup(self._setup)

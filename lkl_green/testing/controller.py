@@ -24,7 +24,7 @@ in the task that runs, as on a real machine, and then to decide again.
 task can run they are no steps, and `access()` is called only for policies that want to know every operation. They have
 a limit of their own, because a long computation is not an endless schedule.
 
-Everything here is on the path of tens of thousands of schedules a second: it counts, it appends, it does not look.
+Everything here is on the hot path of a schedule: it counts and appends, and does not read the clock or make names.
 """
 
 from __future__ import annotations
@@ -218,7 +218,7 @@ class Controller(SchedulingPolicy):
             self._executes(actor)
 
     def access(self, kind: Kind, place: object) -> None:
-        """The running task is about to access `place`. It is a step if others could go on instead."""
+        """The running task is about to access `place`. It is a step if other tasks could run instead."""
         listener = self._sched.listener
         if listener is None:
             return
@@ -298,7 +298,7 @@ class Controller(SchedulingPolicy):
         self._kernel.power_off()
 
     def stop_deciding(self) -> None:
-        """Take no further decisions: what happens from here on is no part of the schedule."""
+        """Take no further decisions: what happens from here on does not belong to the schedule."""
         self._sched.listener = None
         self._sched.after = None
         self._sched.trace = None

@@ -70,7 +70,7 @@ def green_schedules(test: Callable[[], object], settings: ScheduleSettings) -> I
 
 
 def _end_of_program(kernel: Kernel) -> None:
-    """Take daemon threads down; how they are unwound is no part of the schedule."""
+    """Take daemon threads down; how they are unwound does not belong to the schedule."""
     controller = kernel.sched.policy
     assert isinstance(controller, Controller)
     controller.stop_deciding()

@@ -50,7 +50,7 @@ class Run:
         time_ns: virtual time at the end.
     """
 
-    # Defaults of the class, not assignments in __init__: most runs pass, and there are tens of thousands a second.
+    # Defaults of the class, not assignments in __init__: most runs pass, and there are thousands a second.
     verdict = _PASSED
     error: BaseException | None = None
     escape: BaseException | None = None

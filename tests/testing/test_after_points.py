@@ -47,6 +47,20 @@ def story(start: Callable[..., Any], ready: Callable[[], object], wait: Callable
     assert seen == [True]
 
 
+def read_under_a_lock(start: Callable[..., Any], lock: Any) -> None:
+    """Two tasks read a value under the lock, and use it after they have released it."""
+    value = [0]
+
+    def add() -> None:
+        with lock:
+            old = value[0]
+        value[0] = old + 1
+
+    for task in [start(add), start(add)]:
+        task.join()
+    assert value == [2]
+
+
 def start_thread(function: Callable[[], None]) -> threading.Thread:
     thread = threading.Thread(target=function)
     thread.start()
@@ -87,26 +101,11 @@ def puts_into_a_fifo() -> None:
 
 
 def unlocks() -> None:
-    unlocks_a(Mutex(name="m"))
+    read_under_a_lock(spawn, Mutex(name="m"))
 
 
 def unlocks_a_spinlock() -> None:
-    unlocks_a(SpinLock())
-
-
-def unlocks_a(lock: Mutex | SpinLock) -> None:
-    """A value is read under the lock and used after it."""
-    value = [0]
-
-    def add() -> None:
-        with lock:
-            old = value[0]
-        value[0] = old + 1
-
-    tasks = [spawn(add), spawn(add)]
-    for task in tasks:
-        task.join()
-    assert value == [2]
+    read_under_a_lock(spawn, SpinLock())
 
 
 def queues_a_work() -> None:
@@ -156,18 +155,7 @@ def starts() -> None:
 
 
 def releases() -> None:
-    lock = threading.Lock()
-    value = [0]
-
-    def add() -> None:
-        with lock:
-            old = value[0]
-        value[0] = old + 1
-
-    threads = [start_thread(add), start_thread(add)]
-    for thread in threads:
-        thread.join()
-    assert value == [2]
+    read_under_a_lock(start_thread, threading.Lock())
 
 
 OF_THE_KERNEL = [
@@ -187,7 +175,8 @@ STORIES = [*((test, False) for test in OF_THE_KERNEL), *((test, True) for test i
 
 @pytest.mark.parametrize(("test", "threads"), STORIES, ids=lambda value: getattr(value, "__name__", ""))
 def test_a_task_that_was_let_through_may_run_before_the_next_statement(test, threads):
-    report = explore(test, schedules=200, threads=threads)
+    # With points in ordinary code the threads would be found without the points that this is about.
+    report = explore(test, schedules=200, threads=threads, points="sync")
     assert report.failure is not None, report.text()
     again = replay(test, Schedule.loads(report.failure.schedule.dumps()))
     assert again is not None

@@ -6,26 +6,23 @@ import subprocess
 import sys
 from bdb import BdbQuit
 from io import StringIO
-from pathlib import Path
 from textwrap import dedent
 from threading import Thread
 from typing import TYPE_CHECKING
 
 import pytest
+from in_pytest import in_this_process, make_environment_plain
 
 from lkl_green.cli import main
 from lkl_green.cli.muted import Muted
 from lkl_green.testing import Outcome, explore, schedules
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from pathlib import Path
 
-    Pytest = Callable[..., pytest.RunResult]
+    from in_pytest import Pytest
 
 pytest_plugins = ["pytester"]
-
-ROOT = Path(__file__).parents[2]
-LOAD = ["-p", "no:cacheprovider", "-p", "lkl_green.pytest_plugin", "--tb=short"]
 
 THREADS = """
     import threading, time, unittest
@@ -40,22 +37,13 @@ THREADS = """
 
 @pytest.fixture(autouse=True)
 def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs have the plugins that they name, whether or not this checkout is installed."""
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
+    make_environment_plain(monkeypatch)
 
 
 @pytest.fixture
 def run(pytester: pytest.Pytester) -> Pytest:
     """run(text, *args, ini=""): pytest on a file test_it.py, in this process."""
-
-    def run(text: str, *args: str, ini: str = "") -> pytest.RunResult:
-        pytester.makeini("[pytest]\nfilterwarnings = error\n" + dedent(ini))
-        pytester.makepyfile(test_it=dedent(THREADS) + dedent(text))
-        return pytester.runpytest_inprocess(*LOAD, *args)
-
-    return run
+    return in_this_process(pytester, THREADS)
 
 
 # -- a whole suite

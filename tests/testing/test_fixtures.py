@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from textwrap import dedent
 from typing import TYPE_CHECKING
 
 import pytest
+from in_pytest import LOAD, in_this_process, make_environment_plain
 
 import lkl_green.testing  # noqa: F401 - or each run would import it anew, for pytester puts sys.modules back
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    Pytest = Callable[..., pytest.RunResult]
+    from in_pytest import Pytest
 
 pytest_plugins = ["pytester"]
-
-ROOT = Path(__file__).parents[2]
-LOAD = ["-p", "no:cacheprovider", "-p", "lkl_green.pytest_plugin", "--tb=short"]
 
 ACCOUNT = """
     import os, threading, unittest
@@ -55,22 +50,13 @@ ACCOUNT = """
 
 @pytest.fixture(autouse=True)
 def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs have the plugins that they name, whether or not this checkout is installed."""
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
+    make_environment_plain(monkeypatch)
 
 
 @pytest.fixture
 def run(pytester: pytest.Pytester) -> Pytest:
     """run(text, *args, ini=""): pytest on a file test_it.py, in this process."""
-
-    def run(text: str, *args: str, ini: str = "") -> pytest.RunResult:
-        pytester.makeini("[pytest]\nfilterwarnings = error\n" + dedent(ini))
-        pytester.makepyfile(test_it=dedent(ACCOUNT) + dedent(text))
-        return pytester.runpytest_inprocess(*LOAD, *args)
-
-    return run
+    return in_this_process(pytester, ACCOUNT)
 
 
 @pytest.fixture

@@ -150,7 +150,7 @@ class DataRaces:
         self._enabled, self._time_ns = now, time_ns
 
     def operation(self, who: str, task: Task, kind: Kind, obj: Any) -> None:
-        """A task is about to do an operation that is no access."""
+        """A task is about to do an operation that is not an access."""
         self._begin(who, task, kind)
         if obj is None or kind == START:
             return
