@@ -16,7 +16,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from lkl_green.errors import BlockedCall
-from lkl_green.green.progress import Looks
+from lkl_green.green.spin import Looks
 from lkl_green.host import native
 from lkl_green.host.stacks import os_thread_frame
 from lkl_green.kernel.printk import KERN_EMERG

@@ -11,7 +11,7 @@ from greenlet import getcurrent, greenlet
 
 from lkl_green.errors import KernelPanic
 from lkl_green.green import run_threads
-from lkl_green.green.progress import Looks
+from lkl_green.green.spin import Looks
 from lkl_green.testing import explore
 from lkl_green.testing.run import Verdict
 
