@@ -12,13 +12,14 @@ object, its attributes, too. A computation that changes only what lies deeper ma
 from __future__ import annotations
 
 from dis import opname
-from os.path import dirname, join
 from typing import TYPE_CHECKING, Any
+
+from lkl_green.host.stacks import of_package
+from lkl_green.kernel.stacktext import own_code_frame
 
 if TYPE_CHECKING:
     from types import CodeType, FrameType
 
-_PACKAGE = join(dirname(dirname(__file__)), "")
 _PLAIN = (int, float, complex, str, bytes, type(None))
 _SIZED = (list, dict, set, tuple, bytearray)
 
@@ -38,7 +39,7 @@ class Looks:
     @property
     def spins(self) -> bool:
         """Whether nothing has changed from look to look."""
-        return not self._moves and not (self._is_call and len(self._places) == 1)
+        return bool(self._states) and not self._moves and not (self._is_call and len(self._places) == 1)
 
     def look(self, frame: FrameType | None) -> None:
         """Look at the thread whose innermost frame this is. It may run on meanwhile."""
@@ -46,8 +47,9 @@ class Looks:
             return
         self._places.add((id(frame), frame.f_lasti))
         self._is_call = opname[frame.f_code.co_code[frame.f_lasti]].startswith("CALL")
+        frame = own_code_frame(frame)  # a look may come while the loop announces an access to this package
         for _ in range(_DEPTH):
-            if frame is None or frame.f_code.co_filename.startswith(_PACKAGE):
+            if frame is None or of_package(frame.f_code.co_filename):
                 return
             state = _state_of(frame)
             if self._states.setdefault(frame.f_code, state) != state:

@@ -1,8 +1,9 @@
 """Whose frames they are, and stacks and tracebacks as text, without the frames of this package.
 
-A frame is the package's if its code stands in a file of the package (`host/stacks.py`). A task's stack ends at the
-frame of `ret_from_fork()`, in which each task begins. That frame is known by its code object and not by its name, which
-a function of the program may have, too.
+A frame is the package's if its code stands in a file of the package (`host/stacks.py`). The functions that `namedtuple`
+and `dataclass` generate stand in no file and are told from a program's text by their module. A task's stack ends at
+the frame of `ret_from_fork()`, in which each task begins. That frame is known by its code object and not by its name,
+which a function of the program may have, too.
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from types import CodeType, FrameType
 
 _FIRST = Fork.ret_from_fork.__code__
+
+# The file name of code that the standard library generates. `python -c` and exec() give it to a program's text, too.
+_GENERATED = "<string>"
+_PACKAGE_NAME = __name__.partition(".")[0] + "."
 
 
 def task_frames(frame: FrameType | None) -> Iterator[FrameType]:
@@ -37,10 +42,17 @@ def own_code_frame(frame: FrameType | None, besides: Container[str] = ()) -> Fra
     """
     while frame is not None:  # not task_frames(): recordings ask at each step, and a generator doubles the price
         code = frame.f_code
-        if not of_package(code.co_filename) and code.co_filename not in besides:
+        name = code.co_filename
+        if not of_package(name) and name not in besides and not (name == _GENERATED and _is_generated(frame)):
             return frame
         frame = None if code is _FIRST else frame.f_back
     return None
+
+
+def _is_generated(frame: FrameType) -> bool:
+    """Whether a function without a file is a named tuple's, or a data class's of this package."""
+    module = str(frame.f_globals.get("__name__", ""))
+    return module.startswith(("namedtuple_", _PACKAGE_NAME))
 
 
 def kernel_code_line(frame: FrameType | None) -> str:
