@@ -338,7 +338,8 @@ class Campaign:
         )
         trace = "" if error is None else traceback_of(error)
         failure = Failure(run.verdict, describe(error), trace, run.detail, schedule, recording.steps, number, error)
-        failure.trace = recording.trace
+        if not self.settings.threads:  # of the kernel below, users of `threading` need to know nothing
+            failure.trace = recording.trace
         failure.overtakings = recording.overtakings
         failure.races = recording.races if run.verdict is not Verdict.RACE else []
         return failure

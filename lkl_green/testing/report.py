@@ -65,7 +65,7 @@ class Failure:
         exception: what left the test or one of its tasks, in this process; None if nothing did.
         shrunk: how the schedule was made simpler; None if it was not.
         contrast: where the nearest schedule that passes goes another way; "" if none was looked for or found.
-        trace: the last events of the run, as ftrace prints them.
+        trace: the last events of the run, as ftrace prints them; "" if the test runs threads of `threading`.
         trace_file: where all of them were written; "" if they were not.
         how_to_replay: the command that runs the schedule again; whoever knows it fills it in.
         races: the data races of the schedule, a sentence each.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures.thread
 import linecache
 import queue
 import threading
@@ -18,8 +17,21 @@ if TYPE_CHECKING:
 
 _LIBRARY = join(dirname(threading.__file__), "")
 
+# The files of pools of threads. What their workers do between two calls of the program is the pool's own work.
+_POOLS = tuple(
+    join(_LIBRARY, *path.split("/"))
+    for path in (
+        "concurrent/futures/_base.py",
+        "concurrent/futures/thread.py",
+        "multiprocessing/dummy/__init__.py",
+        "multiprocessing/pool.py",
+        "multiprocessing/util.py",
+    )
+)
+
 # What stands between a program and the primitives it uses. A line of these says less than the line that called it.
-_BETWEEN = (threading.__file__, queue.__file__, concurrent.futures.thread.__file__)
+_PRIMITIVES = (threading.__file__, queue.__file__)
+_BETWEEN = (*_PRIMITIVES, *_POOLS)
 
 
 class Where(NamedTuple):
@@ -39,13 +51,18 @@ class Where(NamedTuple):
         """Whether it is of Python itself."""
         return self.filename.startswith(_LIBRARY) and "site-packages" not in self.filename
 
+    @property
+    def in_pool(self) -> bool:
+        """Whether it is a pool's own code, not called by the program."""
+        return self.filename in _POOLS
+
     def __str__(self) -> str:
         return f"{basename(self.filename)}:{self.line}"
 
 
 def innermost(frame: FrameType | None) -> Where | None:
-    """The innermost frame of the program, from `frame` outwards; one of `threading` only if there is no other."""
-    found = own_code_frame(frame, _BETWEEN) or own_code_frame(frame)
+    """The innermost frame of the program, from `frame` outwards; else one of a pool, else one of `threading`."""
+    found = own_code_frame(frame, _BETWEEN) or own_code_frame(frame, _PRIMITIVES) or own_code_frame(frame)
     return None if found is None else where_of(found)
 
 

@@ -9,7 +9,8 @@
        6                              read balance  account.py:4    old = balance.value
 
 A "~" stands where a task could have gone on and another one was let before it: a preemption. Long stretches of one task
-are told by their first and last steps. Where the columns would be too narrow the task's name stands in front instead.
+are told by their first and last steps, and what the worker of a pool does between two calls of the program by their
+number. Where the columns would be too narrow the task's name stands in front instead.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from lkl_green.kernel.points import AFTER, CALLBACK
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from lkl_green.testing.step import Step
 
@@ -41,11 +42,21 @@ _STRETCH_END = 2
 
 
 class _Row(NamedTuple):
-    """One step, or the steps that are left out."""
+    """One step, the first of several that a pool does, or the steps that are left out."""
 
     number: int
     step: Step | None
     hidden: int = 0
+    folded: int = 1
+
+    @property
+    def cell(self) -> str:
+        """What its task does."""
+        if self.step is None:
+            return ""
+        if self.folded > 1:
+            return f"pool: {self.folded} steps"
+        return f"{self.step.op} {self.step.obj}".rstrip()
 
 
 def schedule_table(steps: Sequence[Step], width: int = 100, max_rows: int | None = 40) -> str:
@@ -80,7 +91,7 @@ def _rows(steps: Sequence[Step]) -> list[_Row]:
         for number, step in enumerate(steps, 1)
         if not _only_continues(steps, number - 1) and not _of_the_loop(step)
     ]
-    for _, group in groupby(told, key=_actor):
+    for _, group in groupby(_folded(told), key=_actor):
         stretch = list(group)
         hidden = len(stretch) - _STRETCH_BEGIN - _STRETCH_END
         if hidden > 1:
@@ -88,6 +99,23 @@ def _rows(steps: Sequence[Step]) -> list[_Row]:
             stretch[_STRETCH_BEGIN:-_STRETCH_END] = [between]
         rows += stretch
     return rows
+
+
+def _folded(rows: Sequence[_Row]) -> Iterator[_Row]:
+    """The rows, with one for all that a pool does in one go."""
+    for (_, in_pool, _), group in groupby(rows, key=_pool_work):
+        steps = list(group)
+        if in_pool:
+            yield steps[0]._replace(folded=len(steps))
+        else:
+            yield from steps
+
+
+def _pool_work(row: _Row) -> tuple[str, bool, int]:
+    """Equal for rows to fold: a preemption keeps a row of its own."""
+    step = row.step
+    in_pool = step is not None and step.where is not None and step.where.in_pool
+    return _actor(row), in_pool, row.number if step is not None and step.preempts else 0
 
 
 def _actor(row: _Row) -> str:
@@ -108,17 +136,13 @@ def _of_the_loop(step: Step) -> bool:
     return step.where.in_standard_library and basename(step.where.filename) in _LOOP_FILES
 
 
-def _cell(step: Step) -> str:
-    return f"{step.op} {step.obj}".rstrip()
-
-
 def _source(step: Step) -> tuple[str, str]:
     return ("", "") if step.where is None else (str(step.where), step.where.text)
 
 
 def _column_width(rows: Sequence[_Row], tasks: Sequence[str], width: int) -> int:
     """How wide each task's column can be; 0 if there is no room for columns."""
-    cells = [len(_cell(row.step)) for row in rows if row.step is not None]
+    cells = [len(row.cell) for row in rows]
     wanted = min(max([*cells, *map(len, tasks), _NARROWEST]), _WIDEST)
     room = (width - 6 - _SOURCE) // max(len(tasks), 1) - 2
     return 0 if room < _NARROWEST else min(wanted, room)
@@ -132,7 +156,7 @@ def _in_columns(rows: Sequence[_Row], tasks: Sequence[str], column: int) -> list
             lines.append(f"   .  ({row.hidden} more steps)")
             continue
         step = row.step
-        cells = {step.preempts: _CUT, step.actor: _cell(step)}
+        cells = {step.preempts: _CUT, step.actor: row.cell}
         place, text = _source(step)
         cut = "".join(f"{_fit(cells.get(task, ''), column)}  " for task in tasks)
         lines.append(f"{row.number:>4}  {cut}{place:<{places}}  {text}")
@@ -149,7 +173,7 @@ def _as_list(rows: Sequence[_Row], tasks: Sequence[str]) -> list[str]:
         step = row.step
         place, text = _source(step)
         before = f"  {_CUT} before {step.preempts}" if step.preempts else ""
-        what = f"{_cell(step):<18}  {place}  {text}".rstrip()
+        what = f"{row.cell:<18}  {place}  {text}".rstrip()
         lines.append(f"{row.number:>4}  {_fit(step.actor, names)}  {what}{before}")
     return lines
 

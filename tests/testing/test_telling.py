@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from lkl_green.errors import ScheduleFailed
 from lkl_green.linux import Mutex
 from lkl_green.testing import Outcome, Shared, explore, fault_point, spawn
+from lkl_green.testing.filing import keep
 from lkl_green.testing.shrink import shrink
 from lkl_green.testing.source import Where
 from lkl_green.testing.step import Step
@@ -167,3 +172,47 @@ def test_a_failed_report_is_raised_with_its_text():
     with pytest.raises(ScheduleFailed, match="LockMisuse") as raised:
         explore(test).assert_passed()
     assert raised.value.report.failure.headline().startswith("failed: lkl_green.errors.LockMisuse: BUG: main-")
+
+
+# -- tests of ordinary threads
+
+
+def test_what_a_pool_does_between_two_calls_of_the_program_takes_one_row():
+    def racy():
+        total = {"n": 0}
+
+        def add(number):
+            seen = total["n"]
+            total["n"] = seen + number
+
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(add, [1, 2]))
+        assert total["n"] == 3
+
+    failure = explore(racy, threads=True).failure
+    assert failure is not None
+    told, whole = schedule_table(failure.steps), schedule_table(failure.steps, max_rows=None)
+    assert re.search(r"pool: \d+ steps", told)
+    assert "pool: " not in whole
+    assert len(whole.splitlines()) == len(failure.steps) + 1
+
+
+def test_a_test_of_ordinary_threads_is_told_without_the_kernel(tmp_path):
+    def racy():
+        numbers = [0]
+
+        def add():
+            numbers[0] += 1
+
+        threads = [threading.Thread(target=add) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert numbers == [2]
+
+    failure = explore(racy, threads=True).failure
+    assert failure is not None
+    keep(failure, tmp_path / "it.json", shown_as="it.json", replay="replay it")
+    assert "trace" not in failure.text().lower().replace("traceback", "")
+    assert [path.name for path in tmp_path.iterdir()] == ["it.json"]
