@@ -3,10 +3,14 @@
 Under a virtual clock the day begins at 2000-01-01 00:00 UTC in every run, as in Go's synctest. Looking at the clock is
 a scheduling point that a loop may stand on, such as `while time.monotonic() < deadline: pass`; a virtual clock moves
 on a little each time it is read, so that the loop ends.
+
+*time-machine* changes what the original functions say, also those of `datetime`, below Python. While it travels they
+are asked here, too, and the time that passes on a journey is the kernel's.
 """
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +19,7 @@ from lkl_green.host import native
 from lkl_green.kernel.current import running_here
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 EPOCH_S = 946_684_800  # 2000-01-01 00:00 UTC
 EPOCH_NS = EPOCH_S * NS_PER_S
@@ -59,12 +63,20 @@ def _reader(original: Callable[[], Any], unit: float, base_ns: int) -> Callable[
             return original()
         if kernel.sched.listener is None:
             rest(kernel)
+        if base_ns and _is_travelling():
+            return original()
         now = kernel.timers.now_ns() + base_ns
         return now if whole else now / unit
 
     read.__name__ = read.__qualname__ = original.__name__
     read.__doc__ = original.__doc__
     return read
+
+
+def _is_travelling() -> bool:
+    """Whether the program uses time-machine at the moment."""
+    machine = sys.modules.get("time_machine")
+    return machine is not None and machine.escape_hatch.is_travelling()
 
 
 def _of_now(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -94,6 +106,21 @@ _original_localtime = time.localtime
 def now_tuple() -> time.struct_time:
     """The local time."""
     return _original_localtime(clock_time())
+
+
+def time_machine_table() -> Iterator[tuple[Any, str, Any]]:
+    """(module, name, replacement) for what a journey of time-machine counts its time with."""
+    machine: Any = sys.modules.get("_time_machine")
+    if machine is not None:
+        original = machine.original_time_ns
+
+        def time_ns() -> int:
+            kernel = running_here.kernel
+            if kernel is None or not kernel.clock.is_virtual:
+                return int(original())
+            return kernel.timers.now_ns() + EPOCH_NS
+
+        yield machine, "original_time_ns", time_ns
 
 
 REPLACED: dict[str, Any] = {

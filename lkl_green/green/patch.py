@@ -197,6 +197,7 @@ class Replacements:
         yield from ordinals.table(self._next)
         yield from self._pools.table()
         yield from multiprocessing_pool.table()
+        yield from clock.time_machine_table()
         yield from condition.Methods(self._rebinder.adopt_condition).table()
         yield from escape.table()
 
