@@ -44,6 +44,23 @@ def both_write() -> None:
     in_threads(write, write)
 
 
+def hidden_while_it_is_read() -> None:
+    class Box:
+        """Its value is its class's, until one of its own hides that."""
+
+        value = 0
+
+    box = Box()
+
+    def write() -> None:
+        box.value = 1
+
+    def read() -> None:
+        assert box.value in (0, 1)
+
+    in_threads(write, read)
+
+
 def set_before_the_data() -> None:
     box, event = Box(), threading.Event()
 
@@ -201,7 +218,15 @@ def by_start_and_join() -> None:
     assert box.value == 4
 
 
-RACY = [both_write, set_before_the_data, written_while_it_starts, time_orders_nothing, two_locks, a_stop_flag]
+RACY = [
+    both_write,
+    hidden_while_it_is_read,
+    set_before_the_data,
+    written_while_it_starts,
+    time_orders_nothing,
+    two_locks,
+    a_stop_flag,
+]
 ORDERED = [
     under_a_lock,
     by_an_event,

@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lkl_green.kernel.current import running_here
 from lkl_green.testing.instrument import kinds
-from lkl_green.testing.instrument.places import Places, VariablePlace
+from lkl_green.testing.instrument.places import InheritedPlace, Places, VariablePlace
 from lkl_green.testing.instrument.site import mark
 
 if TYPE_CHECKING:
@@ -148,19 +148,24 @@ class Gate:
             if file in self.modules:
                 self.announce(kind, self.variable(file, name, name))
             return
-        reads = kind == "read"
+        owners = self._owners(obj, of, name, reads=kind == "read")
+        if len(owners) == 1:
+            self.announce(kind, self._places.attribute(owners[0], name, site.text))
+        elif owners:
+            self.announce(
+                kind, InheritedPlace(tuple(self._places.attribute(owner, name, site.text) for owner in owners))
+            )
+
+    def _owners(self, obj: Any, of: type, name: str, *, reads: bool) -> tuple[object, ...]:
+        """Where an attribute is looked for, or will be set; nowhere, if it cannot change."""
         if isinstance(obj, type):
-            owner: Any = kinds.owner_in_class(obj, name) if reads else obj
-            if owner is None:
-                return
-        else:
-            kept = self._kept.get((of, name))
-            if kept is None:
-                kept = self._kept[of, name] = kinds.where_kept(of, name)
-            if kept == kinds.NOWHERE:
-                return
-            owner = kinds.owner_of_read(obj, name) if reads and kept == kinds.IN_OBJECT_OR_CLASS else obj
-        self.announce(kind, self._places.attribute(owner, name, site.text))
+            return kinds.owners_in_class(obj, name) if reads else (obj,)
+        kept = self._kept.get((of, name))
+        if kept is None:
+            kept = self._kept[of, name] = kinds.where_kept(of, name)
+        if kept == kinds.NOWHERE:
+            return ()
+        return kinds.owners_of_read(obj, name) if reads and kept == kinds.IN_OBJECT_OR_CLASS else (obj,)
 
     def variable(self, scope: str, name: str, text: str) -> VariablePlace:
         """A variable of a module or function."""

@@ -61,22 +61,30 @@ def _held_by_class(kind: type, name: str) -> tuple[type, Any] | None:
     return None
 
 
-def owner_of_read(obj: object, name: str) -> object:
-    """Whose value is read, of an attribute that the class and the object may have."""
+def owners_of_read(obj: object, name: str) -> tuple[object, ...]:
+    """Where an attribute is looked for that the class and the object may have: the last one has it."""
     if name in getattr(obj, "__dict__", ()):
-        return obj
-    held = _held_by_class(type(obj), name)
-    return obj if held is None else held[0]
+        return (obj,)
+    return (obj, *_classes_up_to(type(obj), name))
 
 
-def owner_in_class(cls: type, name: str) -> type | None:
-    """Which class has an attribute that is read from a class; None if it is a function, or cannot change."""
+def owners_in_class(cls: type, name: str) -> tuple[type, ...]:
+    """Where an attribute of a class is looked for: the last one has it. None, if it is a function or cannot change."""
     if isinstance(cls, enum.EnumMeta) or not cls.__flags__ & _HEAP_TYPE or (name[:2] == "__" == name[-2:]):
-        return None
+        return ()
     held = _held_by_class(cls, name)
-    if held is None:
-        return cls
-    return None if isinstance(held[1], (*_FUNCTIONS, property, types.MemberDescriptorType)) else held[0]
+    if held is not None and isinstance(held[1], (*_FUNCTIONS, property, types.MemberDescriptorType)):
+        return ()
+    return _classes_up_to(cls, name) or (cls,)
+
+
+def _classes_up_to(kind: type, name: str) -> tuple[type, ...]:
+    """A class and its bases, as far as the one that has an attribute; none if no one has."""
+    mro = kind.__mro__
+    for at, base in enumerate(mro, 1):
+        if name in base.__dict__:
+            return mro[:at]
+    return ()
 
 
 def is_container(kind: type) -> bool:

@@ -72,6 +72,37 @@ class AttributePlace(Place):
         return f"{name_of(self.owner, self.owner.kind)}.{self.attribute}"
 
 
+class InheritedPlace(Place):
+    """An attribute that is looked for in several objects, and found in the last: a class has it, and its object not.
+
+    It conflicts with the attribute in each of them: to write to one of the first hides that in the last.
+
+    Args:
+        places: the attribute in each.
+    """
+
+    __slots__ = ("places",)
+
+    def __init__(self, places: tuple[Place, ...]) -> None:
+        self.places = places
+
+    def called(self, name_of: Callable[[object, str], str]) -> str:
+        """The name of the one that was found."""
+        return self.places[-1].called(name_of)
+
+    @property
+    def group(self) -> object:
+        """That of the attribute in the object itself."""
+        return self.places[0].group
+
+    def __eq__(self, other: object) -> bool:
+        others = other.places if isinstance(other, InheritedPlace) else (other,)
+        return any(place == other for place in self.places for other in others)
+
+    def __hash__(self) -> int:
+        return hash(self.places[0])
+
+
 class VariablePlace(Place):
     """A global variable, or a variable of a function that inner functions share. There is one of it in a process."""
 
