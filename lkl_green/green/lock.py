@@ -68,7 +68,10 @@ class Lock:
             return self._acquire_outside(_checked_limit_ns(blocking, timeout))
         sched = kernel.sched
         if sched.listener is not None:
-            sched.listener("lock" if blocking else "trylock", self)
+            if blocking and timeout != -1:
+                sched.listener("timed_lock", self)
+            else:
+                sched.listener("lock" if blocking else "trylock", self)
         if self.owner is None and timeout == -1:
             self.owner = sched.current
             return True

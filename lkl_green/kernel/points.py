@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 Kind = Literal[
     # locks
-    "lock", "trylock", "unlock", "down", "down_trylock", "up", "spin_lock", "spin_trylock", "spin_unlock",
+    "lock", "timed_lock", "trylock", "unlock", "down", "down_trylock", "up", "spin_lock", "spin_trylock", "spin_unlock",
     # sleeping and waking
     "wait", "wait_event", "wake_up", "notify", "wake", "wait_for_completion", "complete", "complete_all", "sleep",
     # tasks
@@ -43,7 +43,7 @@ Kind = Literal[
     # event loops
     "await", "callback", "cancel",
     # data
-    "read", "write", "poll", "receive", "put", "get", "close",
+    "read", "write", "fetch_add", "exchange", "compare_exchange", "poll", "receive", "put", "get", "close",
     # works
     "queue_work", "queue_delayed_work", "mod_delayed_work", "cancel_work", "flush_work", "flush_workqueue",
     "kthread_queue_work", "kthread_mod_delayed_work", "kthread_cancel_work_sync", "kthread_flush_work",
@@ -59,6 +59,12 @@ RESUME: Final = "resume"
 YIELD: Final = "yield"
 AFTER: Final = "after"
 
+# Operations that some part of a search has a rule of its own for.
+LOCK: Final = "lock"
+UNLOCK: Final = "unlock"
+SLEEP: Final = "sleep"
+COMPARE_EXCHANGE: Final = "compare_exchange"
+
 # What an event loop of asyncio does next: continue a task after an `await`, call another function, cancel a task.
 AWAIT: Final = "await"
 CALLBACK: Final = "callback"
@@ -73,6 +79,8 @@ class Point(NamedTuple):
         why: the reason for this row.
         waits: whether it may sleep until another operation on its object lets it go on.
         holds: whether the task that has taken the object holds it alone until it gives it back, from point to point.
+        looks: whether the task goes on if it does not get the object, and so knows that it was held.
+        atomic: whether it begins a section in which all operations belong to its step.
         forgotten: whether it is a notification that is not remembered, or waits for one.
         was: what schedule files called it earlier.
     """
@@ -81,6 +89,8 @@ class Point(NamedTuple):
     why: str
     waits: bool = False
     holds: bool = False
+    looks: bool = False
+    atomic: bool = False
     forgotten: bool = False
     was: tuple[str, ...] = ()
 
@@ -98,20 +108,30 @@ class Points(dict[Kind, Point]):
 POINTS: Final = Points({
     # -- locks
     "lock": Point("takes", "a lock has one holder at a time, until unlock", waits=True, holds=True),
+    "timed_lock": Point(
+        "takes", "a lock, or time runs out, and that it was held has been seen",
+        waits=True, holds=True, looks=True, was=("lock",),
+    ),
     "trylock": Point(
-        "takes", "a lock if it succeeds, which its owner tells; if it fails, the failure has been seen", holds=True
+        "takes", "a lock if it succeeds, which its owner tells; if it fails, the failure has been seen",
+        holds=True, looks=True,
     ),
     "unlock": Point("gives", "the lock is free, or the longest waiter's"),
     "down": Point(
         "takes", "holds nothing: a count above 1 lets several tasks in, and any task may raise it (rule 120)",
         waits=True, was=("lock",),  # of the semaphores of `threading`
     ),
-    "down_trylock": Point("takes", "as down; it never sleeps, and a failure has been seen", was=("down", "trylock")),
+    "down_trylock": Point(
+        "takes", "as down; it never sleeps, and a failure has been seen", looks=True, was=("down", "trylock")
+    ),
     "up": Point("gives", "raises the count, by any task (rule 120)", was=("unlock",)),
     "spin_lock": Point(
-        "takes", "holds nothing from point to point: preemption is disabled, so the whole section is one step"
+        "takes", "holds nothing from point to point: preemption is disabled, so the whole section is one step",
+        atomic=True,
     ),
-    "spin_trylock": Point("takes", "as spin_lock; a failure has been seen", was=("spin_lock",)),
+    "spin_trylock": Point(
+        "takes", "as spin_lock; a failure has been seen", looks=True, atomic=True, was=("spin_lock",)
+    ),
     "spin_unlock": Point("gives", "announced with preemption disabled, so it belongs to the step of spin_lock"),
     # -- sleeping and waking
     "wait": Point(
@@ -144,6 +164,9 @@ POINTS: Final = Points({
     # -- data
     "read": Point("reads", "a shared variable, or the state of a lock, queue or thread that is looked at"),
     "write": Point("changes", "the value, or the bytes on their way, are others afterwards"),
+    "fetch_add": Point("changes", "reads and writes a shared variable in one operation"),
+    "exchange": Point("changes", "as fetch_add"),
+    "compare_exchange": Point("changes", "as fetch_add; if the value is another one it only reads"),
     "poll": Point("reads", "looks at what a file is ready for, and takes nothing out"),
     "receive": Point("changes", "takes out what it reads, in order of arrival", waits=True),
     "put": Point("changes", "adds an item, or serves the longest waiter"),
@@ -174,9 +197,16 @@ COMMUTES: Final = kinds(lambda point: point.effect in ("reads", "ends"))
 TAKES: Final = kinds(lambda point: point.effect == "takes")
 GIVES: Final = kinds(lambda point: point.effect == "gives")
 
+# Operations that take a lock or find out that it is held, and those that begin a section without points.
+LOOKS: Final = kinds(lambda point: point.holds and point.looks)
+ATOMIC: Final = kinds(lambda point: point.atomic)
+
 # Operations that leave what their task knows at the object, for those that fetch it: what they say happens before what
 # the others do. A section under a spin lock is one step, so that to take it does both.
 _BOTH: Final = kinds(lambda point: point.effect == "changes" and point.waits and not point.forgotten) | {
+    "compare_exchange",
+    "exchange",
+    "fetch_add",
     "put",
     "write",
     "close",
