@@ -74,6 +74,7 @@ bench: .venv/stamp-bench
 
 LKL_GREEN_EXAMPLES ?= 3000
 LKL_GREEN_CUTS ?= 2000
+LKL_GREEN_SEARCHED ?= 50000
 LKL_GREEN_CONNECTIONS ?= 10000
 
 soak: .venv/stamp-test
@@ -83,6 +84,11 @@ soak: .venv/stamp-test
 	@echo "== $(LKL_GREEN_CUTS) random programs, run whole and cut up, in each configuration"
 	@LKL_GREEN_EXAMPLES=$(LKL_GREEN_CUTS) $(BIN)/python -m pytest -q -o faulthandler_timeout=0 \
 		tests/test_cuts.py -k random
+	@echo "== $(LKL_GREEN_SEARCHED) random programs searched with and without partial order reduction; large known counts"
+	@LKL_GREEN_EXAMPLES=$(LKL_GREEN_SEARCHED) LKL_GREEN_TRACES=20000 $(BIN)/python -m pytest -q \
+		-o faulthandler_timeout=0 tests/testing/policies/test_dpor.py
+	@LKL_GREEN_EXAMPLES=$(LKL_GREEN_CUTS) $(BIN)/python -m pytest -q -o faulthandler_timeout=0 \
+		tests/testing/policies/test_dpor_outcomes.py
 	@echo "== asynchronous exceptions: three kinds at each line, at the first and the last time it is reached"
 	@LKL_GREEN_ASYNC_EXCEPTIONS=1 $(BIN)/python -m pytest -q -o faulthandler_timeout=0 tests/kernel/test_async_exceptions.py
 	@echo "== $(LKL_GREEN_CONNECTIONS) connections opened and closed, in each configuration"

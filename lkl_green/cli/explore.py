@@ -61,7 +61,9 @@ def add(commands: Any) -> None:
         "FILE.py::TEST",
     )
     explore.set_defaults(command=_explore)
-    explore.add_argument("--schedules", metavar="N", type=_positive, help="how many schedules; default 1000")
+    explore.add_argument(
+        "--schedules", metavar="N", type=_positive, help="how many schedules; default 1000, and all for policy dpor"
+    )
     explore.add_argument("--seed", metavar="N", type=int, help="the same seed gives the same schedules; default 0")
     explore.add_argument("--policy", metavar="NAME", help="how schedules are made")
     explore.add_argument("--jobs", metavar="N", type=_positive, help="processes that share the work; default 1")

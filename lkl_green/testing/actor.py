@@ -32,9 +32,10 @@ class Actor:
         priority: of the pending event, for policies that use one; UNDRAWN when the event is new.
         rank: for policies that use one that lasts.
         events: how many operations it has done.
+        state: what a policy keeps of it; None at first.
     """
 
-    __slots__ = ("act", "events", "kind", "name", "obj", "priority", "rank", "task")
+    __slots__ = ("act", "events", "kind", "name", "obj", "priority", "rank", "state", "task")
 
     def __init__(self, name: str, task: Task | None, act: Callable[[], object] | None = None) -> None:
         self.name = name
@@ -45,6 +46,7 @@ class Actor:
         self.priority = UNDRAWN
         self.rank = UNDRAWN
         self.events = 0
+        self.state: Any = None
 
     def conflicts(self, other: Actor) -> bool:
         """Whether the order of the two pending operations can matter: one object, and they do not commute."""

@@ -79,6 +79,7 @@ class Chunk:
     Attributes:
         first, count: the range.
         schedules, steps: how many were run, and the operations in them.
+        redundant: how many more of a search were left when it showed that they repeat others.
         failing: those that failed, in order.
         passed: the first that passed.
         warnings: what the schedules that were recorded show though they passed.
@@ -97,6 +98,7 @@ class Chunk:
     count: int
     schedules: int = 0
     steps: int = 0
+    redundant: int = 0
     failing: list[Found] = field(default_factory=list)
     passed: Found | None = None
     warnings: list[str] = field(default_factory=list)
@@ -109,6 +111,19 @@ class Chunk:
     races: dict[str, str] = field(default_factory=dict)
     recorded: int = 0
     needs_threads: bool = False
+
+
+def settled(settings: Settings, policy: Policy) -> Settings:
+    """The settings, with what the policy makes of those that are left open. Raises ValueError if it cannot work so."""
+    left_open = {name for name in policy.settles if getattr(settings, name) is None}
+    settings = replace(settings, **{name: policy.settles[name] for name in left_open})  # type: ignore[arg-type]
+    for name, value in policy.requires.items():
+        if getattr(settings, name) != value:
+            raise ValueError(
+                f"policy={policy.name!r} needs {name}={value!r}: with {name}={getattr(settings, name)!r} it is not "
+                "known which operations depend on each other; use a policy that samples"
+            )
+    return settings
 
 
 class Campaign:
@@ -131,7 +146,8 @@ class Campaign:
         self.name = settings.name or test_name(test)
         self.policy = make_policy(settings.policy)
         # A search reaches each order of operations by the points before them: further decisions would only repeat it.
-        self.settings = settings = replace(settings, after_points=settings.after_points and not self.policy.systematic)
+        settings = replace(settings, after_points=settings.after_points and not self.policy.systematic)
+        self.settings = settings = settled(settings, self.policy)
         self._untaught = copy.deepcopy(self.policy) if self.policy.learns else None
         self.testbed = Testbed(settings)
         self.warnings: dict[str, None] = {}
@@ -192,7 +208,7 @@ class Campaign:
         self._look_for_races(run, recording)
         if number == 0 and self.points is not None:
             self._uncontrolled = uncontrolled(recording.steps)
-        if run.passed:
+        if run.passed and not run.redundant:
             self._samples.append(sample_of(number, run, self.policy.maker, recording))
         return run
 
@@ -229,8 +245,9 @@ class Campaign:
         self._recorded = 0
         self._strays, self._uncontrolled = [], []
         last: Run | None = None
-        for number in range(first, first + count):
-            if advance is not None and not advance(number - first):
+        while chunk.schedules < count:
+            number = first + chunk.schedules
+            if advance is not None and not advance(chunk.schedules):
                 chunk.cut_off = "the time budget was used up"
                 break
             run = self.run(number)
@@ -239,6 +256,9 @@ class Campaign:
             if self._refused:
                 chunk.needs_threads = True
                 return chunk
+            if run.redundant:
+                chunk.redundant += 1
+                continue
             last = run
             chunk.schedules += 1
             chunk.steps += run.steps

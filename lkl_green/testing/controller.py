@@ -451,6 +451,10 @@ class Controller(SchedulingPolicy):
             self._kernel.irq.raise_local(irq)
         return bool(parked)
 
+    def release_held(self) -> bool:
+        """Nothing is left but tasks that were kept from held locks: let them arrive; whether there are any."""
+        return False
+
     def _raise_irq(self, irq: int) -> None:
         del self._parked[irq]
         self._kernel.irq.raise_local(irq)

@@ -22,7 +22,7 @@ _MARK = "schedules"
 
 
 def schedules(
-    count: int = Settings.schedules,
+    count: int | None = Settings.schedules,
     *,
     policy: Policy | str = Settings.policy,
     seed: int = Settings.seed,
@@ -37,7 +37,7 @@ def schedules(
     treats it as it treats the marker `schedules`: function-scoped fixtures are made anew in each schedule.
 
     Args:
-        count: how many schedules; `schedules=` is the same.
+        count: how many schedules, or what the policy wants; `schedules=` is the same.
         policy: how they are made.
         seed: the same seed gives the same schedules.
         setup: called in each schedule before the test, with those of the test's arguments that it names. A mapping that
@@ -52,7 +52,7 @@ def schedules(
         ScheduleFailed: when the test is called and fails in some schedule, or not all of them could be run.
     """
     count = options.pop("schedules", count)
-    if not isinstance(count, int):
+    if not isinstance(count, int | None):
         raise TypeError("schedules is a decorator that is called: @schedules() or @schedules(1000)")
     check_options(options)
 

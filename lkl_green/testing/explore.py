@@ -79,8 +79,10 @@ def explore(test: Callable[[], object], settings: Settings) -> Report:
         ValueError: a policy that does not exist, a number that makes no sense.
     """
     check_plain(test)
-    settings = replace(settings, policy=make_policy(settings.policy), name=settings.name or test_name(test))
-    report = _explore(test, settings, Meter(settings.schedules, settings.time_budget, settings.on_progress))
+    policy = make_policy(settings.policy)
+    count = settings.schedules or policy.schedules
+    settings = replace(settings, policy=policy, schedules=count, name=settings.name or test_name(test))
+    report = _explore(test, settings, Meter(count, settings.time_budget, settings.on_progress))
     if settings.shrink and report.failures:
         from lkl_green.testing.shrink import shrink as simplest
 
@@ -108,7 +110,7 @@ def _run_campaign(test: Callable[[], object], settings: Settings, meter: Meter) 
         here = chunks is None
         if chunks is None:
             advance = meter.advance if meter.watches else None
-            chunks = [campaign.run_chunk(0, settings.schedules, advance=advance)]
+            chunks = [campaign.run_chunk(0, settings.count, advance=advance)]
         if chunks[-1].needs_threads:
             return None
         report = Report(settings.name, campaign.policy.name, settings.seed, elapsed_s=meter.elapsed_s())
@@ -164,6 +166,7 @@ def _merge(chunks: list[Chunk], campaign: Campaign, report: Report) -> None:
     for chunk in reversed(chunks):
         races.update(chunk.races)
     report.races = list(races.values())
+    report.redundant = sum(chunk.redundant for chunk in chunks)
     report.recorded = sum(chunk.recorded for chunk in chunks)
     report.failures = [campaign.examine(found, passed) for chunk in chunks for found in chunk.failing]
     cut_off = next((chunk.cut_off for chunk in chunks if chunk.cut_off), "")

@@ -142,7 +142,7 @@ def run_chunks(plan: Plan, settings: Settings, meter: Meter) -> Generator[Chunk]
     pool = _pool(plan, settings.jobs, settings.executor)
     try:
         pool.start()
-        yield from _in_order(pool, settings.schedules, meter, settings.stop_on_failure)
+        yield from _in_order(pool, settings.count, meter, settings.stop_on_failure)
     finally:
         pool.close()
 

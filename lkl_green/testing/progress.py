@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 from lkl_green.host.native import monotonic
@@ -17,7 +18,7 @@ class Progress(NamedTuple):
 
     Attributes:
         schedules: how many have been run.
-        total: how many were asked for.
+        total: how many were asked for; `sys.maxsize` by a search for all that there are.
         elapsed_s: seconds since the campaign began.
         budget_s: seconds it may take; None if that is not limited.
     """
@@ -34,7 +35,8 @@ class Progress(NamedTuple):
 
     def __str__(self) -> str:
         budget = "" if self.budget_s is None else f" of {self.budget_s:g}"
-        return f"{self.schedules} of {self.total} schedules, {self.rate:.0f}/s, {self.elapsed_s:.0f}{budget} s"
+        total = "" if self.total == sys.maxsize else f" of {self.total}"
+        return f"{self.schedules}{total} schedules, {self.rate:.0f}/s, {self.elapsed_s:.0f}{budget} s"
 
 
 class Meter:

@@ -150,6 +150,7 @@ class Report:
         reason: why it ended there: "exhausted within 2 preemptions", "the time budget of 10 s was used up".
         policy, seed: how schedules were made.
         schedules: how many were run.
+        redundant: how many more were begun by a search, and left when it showed that they repeat others.
         replayed: how many of them were run once more, to see whether they are what they were.
         steps: operations in all of them.
         failures: at most one, unless the exploration was told to go on.
@@ -167,6 +168,7 @@ class Report:
     outcome: Outcome = Outcome.PASSED
     reason: str = ""
     schedules: int = 0
+    redundant: int = 0
     replayed: int = 0
     steps: int = 0
     failures: list[Failure] = field(default_factory=list)

@@ -47,6 +47,7 @@ class Run:
         alone: how many accesses of ordinary code were made with no other task able to run; counted only for policies
             that look at every operation.
         tasks: how many tasks took part.
+        redundant: whether it only repeats, in another order, what other schedules of a search have shown.
         time_ns: virtual time at the end.
     """
 
@@ -59,6 +60,7 @@ class Run:
     decisions: Sequence[Decision] = ()
     alone = 0
     tasks = 0
+    redundant = False
     time_ns = 0
 
     def __init__(self) -> None:

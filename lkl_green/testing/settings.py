@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 POINTS = ("memory", "sync")
 RACES = ("report", "fail", "off")
 LOOP_ORDERS = ("tasks", "fifo")
+HELD_LOCKS = ("arrive", "disable")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +50,9 @@ class ScheduleSettings:
             in which they became ready, as in a real loop; input and timers alone make a difference.
         explore_cancel: cancel a task of an asyncio loop at an `await`, at most one in each schedule, and never the one
             that the loop is run for.
+        held_locks: what becomes of a task that is about to take a held lock. "arrive": it goes on, queues itself and
+            sleeps, as it would. "disable": it cannot be chosen while another one can, which leaves fewer orders that
+            differ in nothing but who came to wait first. None: what the policy wants.
         watchdog_s: a schedule fails if a task of it runs for so long without a scheduling point; None: it may.
     """
 
@@ -65,6 +69,7 @@ class ScheduleSettings:
     ignored_races: Sequence[str] = ()
     loop_order: str = "tasks"
     explore_cancel: bool = False
+    held_locks: str | None = None
     # A task that computes for so long between two points can hardly be told from one that never ends.
     watchdog_s: float | None = 10.0
 
@@ -75,6 +80,8 @@ class ScheduleSettings:
             raise ValueError(f"races={self.races!r}: use {', '.join(map(repr, RACES))}")
         if self.loop_order not in LOOP_ORDERS:
             raise ValueError(f"loop_order={self.loop_order!r}: use {' or '.join(map(repr, LOOP_ORDERS))}")
+        if self.held_locks not in (None, *HELD_LOCKS):
+            raise ValueError(f"held_locks={self.held_locks!r}: use {' or '.join(map(repr, HELD_LOCKS))}")
         for name in ("points_in", "ignored_races"):
             if isinstance(getattr(self, name), str):
                 raise ValueError(f"{name}={getattr(self, name)!r}: a list is wanted, not one string")
@@ -116,7 +123,7 @@ class Settings(ScheduleSettings):
     Attributes:
         threads: as in `ScheduleSettings`; None, the default: find out whether the test starts threads of `threading`.
         policy: how schedules are made.
-        schedules: how many.
+        schedules: how many; None: what the policy wants, 1000 samples or all that there are to search.
         seed: the same seed gives the same schedules.
         jobs: how many processes share the work. With `executor`: how many chunks it works on at a time.
         executor: who runs chunks of schedules instead, in threads, processes, or on other machines; the test, and a
@@ -135,7 +142,7 @@ class Settings(ScheduleSettings):
 
     threads: bool | None = None
     policy: Policy | str = "default"
-    schedules: int = 1000
+    schedules: int | None = None
     seed: int = 0
     jobs: int = 1
     executor: Executor | None = None
@@ -148,12 +155,18 @@ class Settings(ScheduleSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.schedules < 1:
+        if self.schedules is not None and self.schedules < 1:
             raise ValueError(f"schedules={self.schedules}: with none, nothing would be tested")
         if self.jobs < 1:
             raise ValueError(f"jobs={self.jobs}: at least one process has to do the work")
         if self.time_budget is not None and not self.time_budget > 0:
             raise ValueError(f"time_budget={self.time_budget}: seconds, more than 0, or None for no limit")
+
+    @property
+    def count(self) -> int:
+        """How many schedules, once it is known what the policy wants."""
+        assert self.schedules is not None
+        return self.schedules
 
     @property
     def is_shared(self) -> bool:

@@ -24,6 +24,7 @@ from lkl_green.testing.controller import Controller
 from lkl_green.testing.counted import CountedNames
 from lkl_green.testing.detect.ending import ends_campaign, is_failure, verdict_of
 from lkl_green.testing.detect.heldlocks import mutexes_left_held
+from lkl_green.testing.disabling import DisablingController
 from lkl_green.testing.run import Run, Verdict
 
 if TYPE_CHECKING:
@@ -192,6 +193,8 @@ class Testbed:
             if controller.release_parked():
                 continue
             if status.next_event_ns is None and not kernel.irq.raised:
+                if controller.release_held():
+                    continue
                 return
             loop.pause(status)
 
@@ -215,7 +218,8 @@ class Testbed:
     # -- kernels
 
     def _boot(self) -> Kernel:
-        controller = Controller(self.names)
+        disabling = self.settings.held_locks == "disable"
+        controller = DisablingController(self.names) if disabling else Controller(self.names)
         make_host, switch = _CONFIGURATIONS[self.configuration]
         host: HostOps = make_host()
         if self.settings.host_faults:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from lkl_green.testing.policies.base import Policy
 from lkl_green.testing.policies.delay_bound import DelayBound, RandomDelays
 from lkl_green.testing.policies.dfs import DFS
+from lkl_green.testing.policies.dpor import DPOR
 from lkl_green.testing.policies.fifo import FIFO
 from lkl_green.testing.policies.opening import OpenedPOS
 from lkl_green.testing.policies.pct import PCT
@@ -35,8 +36,8 @@ _NUMBERED: dict[str, Callable[[int], Policy]] = {
 def policy_makers() -> dict[str, Callable[[], Policy]]:
     """What `policy="..."` may say."""
     policies: tuple[type[Policy], ...] = (
-        OpenedPOS, POS, SURW, URW, PCT, RandomWalk, FIFO, RoundRobin, DFS, PreemptionBound, DelayBound, RandomDelays,
-        Reversal, Portfolio,
+        OpenedPOS, POS, SURW, URW, PCT, RandomWalk, FIFO, RoundRobin, DFS, DPOR, PreemptionBound, DelayBound,
+        RandomDelays, Reversal, Portfolio,
     )  # fmt: skip
     return {policy.name: policy for policy in policies}
 
@@ -64,6 +65,7 @@ def make_policy(policy: Policy | str) -> Policy:
 
 __all__ = [
     "DFS",
+    "DPOR",
     "FIFO",
     "PCT",
     "POS",

@@ -18,8 +18,9 @@ from lkl_green.kernel.points import CANCEL
 from lkl_green.testing.policies.chance import Chance
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from lkl_green.kernel.points import Kind
     from lkl_green.testing.actor import Actor
     from lkl_green.testing.run import Run
 
@@ -41,6 +42,9 @@ class Policy(ABC):
         learns: whether earlier schedules of a campaign shape later ones. Such a policy begins anew with every chunk of
             schedule numbers, so that what it does does not depend on how many processes share the campaign.
         systematic: whether each schedule follows from the one before: a search, which cannot be shared out by numbers.
+        schedules: how many are run, unless the settings say so.
+        settles: settings that are left open by default, and what they are under this policy.
+        requires: settings under which it can work; it is refused under others.
         random: the source of chance of the present schedule.
         decider: the policy that decides the present schedule in place of this one; None: this one does.
         maker: what reports call the maker of the present schedule.
@@ -51,6 +55,9 @@ class Policy(ABC):
     name: ClassVar[str]
     learns: ClassVar[bool] = False
     systematic: ClassVar[bool] = False
+    schedules: ClassVar[int] = 1000
+    settles: ClassVar[Mapping[str, object]] = {"held_locks": "arrive"}
+    requires: ClassVar[Mapping[str, object]] = {}
 
     def __init__(self) -> None:
         self.random = Chance()
@@ -107,6 +114,18 @@ class Policy(ABC):
 
     def executes(self, actor: Actor) -> None:  # noqa: B027 - optional
         """`actor` is about to do its pending operation, chosen or alone. Defined only by policies that count."""
+
+    def misses(self, what: str) -> None:  # noqa: B027 - optional
+        """Something happened that could have gone another way, and the policy was not asked."""
+
+    def passes_time(self, actor: Actor) -> None:  # noqa: B027 - optional
+        """The step of `actor` that has just ended has read a virtual clock, and so moved it on."""
+
+    def wakes(self, actor: Actor, waker: Actor | None) -> None:  # noqa: B027 - optional
+        """`waker` has made `actor` runnable; None: time did, or the application."""
+
+    def within(self, actor: Actor, kind: Kind, obj: object) -> None:  # noqa: B027 - optional
+        """`actor` does an operation where no other task may come between: it belongs to the step before."""
 
     def end(self, run: Run) -> None:  # noqa: B027 - optional
         """The schedule has ended."""

@@ -9,6 +9,7 @@ from lkl_green.testing.policies.base import Policy
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from lkl_green.kernel.points import Kind
     from lkl_green.testing.actor import Actor
     from lkl_green.testing.run import Run
 
@@ -39,6 +40,22 @@ class Delegating(Policy):
     def executes(self, actor: Actor) -> None:
         """Report the operation to the other policy."""
         self._policy.executes(actor)
+
+    def misses(self, what: str) -> None:
+        """Report it to the other policy."""
+        self._policy.misses(what)
+
+    def passes_time(self, actor: Actor) -> None:
+        """Report it to the other policy."""
+        self._policy.passes_time(actor)
+
+    def wakes(self, actor: Actor, waker: Actor | None) -> None:
+        """Report it to the other policy."""
+        self._policy.wakes(actor, waker)
+
+    def within(self, actor: Actor, kind: Kind, obj: object) -> None:
+        """Report it to the other policy."""
+        self._policy.within(actor, kind, obj)
 
     def end(self, run: Run) -> None:
         """Report the end to the other policy."""

@@ -1,0 +1,1 @@
+"""Programs whose number of Mazurkiewicz traces is known: what partial order reduction has to count, exactly."""
