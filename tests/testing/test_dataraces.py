@@ -220,7 +220,6 @@ def by_start_and_join() -> None:
 
 RACY = [
     both_write,
-    hidden_while_it_is_read,
     set_before_the_data,
     written_while_it_starts,
     time_orders_nothing,
@@ -238,6 +237,12 @@ ORDERED = [
     by_a_future,
     by_start_and_join,
 ]
+
+
+def test_a_class_attribute_races_with_what_hides_it():
+    report = explore(hidden_while_it_is_read, threads=True, schedules=100, seed=1)
+    assert len(report.races) == 1
+    assert "data race on class Box.value" in report.text()
 
 
 @pytest.mark.parametrize("test", RACY, ids=lambda test: test.__name__)
