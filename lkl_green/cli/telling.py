@@ -16,9 +16,7 @@ def report_for_people(report: Report) -> str:
     why = f" ({report.reason})" if report.reason not in ("", report.outcome.value) else ""
     how = f"{report.counted()}, policy {report.policy}, seed {report.seed}"
     lines = [f"{report.test}: {report.outcome.value}{why}: {how}"]
-    lines += [report.points] if report.points else []
-    lines += [f"warning: {warning}" for warning in report.warnings]
-    lines += report.told_races()
+    lines += report.facts()
     if report.failure is not None:
         lines += ["", report.failure.text()]
     return "\n".join(lines)
@@ -47,6 +45,8 @@ def report_as_json(report: Report, path: Path | None) -> str:
         "policy": report.policy,
         "seed": report.seed,
         "schedules": report.schedules,
+        "different_schedules": len(report.coverage.trails),
+        "redundant": report.redundant,
         "replayed": report.replayed,
         "steps": report.steps,
         "elapsed_s": round(report.elapsed_s, 6),

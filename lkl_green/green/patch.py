@@ -16,6 +16,7 @@ import concurrent.futures.thread as futures_thread
 import functools
 import importlib
 import itertools
+import multiprocessing.dummy
 import queue
 import sched
 import selectors
@@ -180,6 +181,7 @@ class Replacements:
         names = {id(old): new for old, new in self._names}
         # Where two originals have one replacement and one name, modules that were imported meanwhile get the later one.
         modules = [functools, _thread, threading, _threading_local, queue, time, sched, futures_thread, futures_base]
+        modules.append(multiprocessing.dummy)
         for module in modules:
             for name, old in list(vars(module).items()):
                 if not name.startswith("__") and id(old) in names and (module, name) not in _KEPT:

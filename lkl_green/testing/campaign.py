@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from lkl_green.errors import BlockedCall
+from lkl_green.testing.coverage import Coverage
 from lkl_green.testing.detect.divergence import MESSAGE_DIFFERS, NO_STEP_DIFFERS, first_divergence, not_deterministic
 from lkl_green.testing.detect.ending import describe, ending, kind_of
 from lkl_green.testing.policies import make_policy
@@ -89,7 +90,7 @@ class Chunk:
         strays: the OS threads that the test started in the first schedule though they are not replaced.
         uncontrolled: the threads of the first schedule, if they passed no points.
         races: the data races of the schedules that were recorded, by their lines.
-        recorded: how many schedules these are.
+        coverage: how they differ, and what was decided in those that were recorded.
         needs_threads: whether the last schedule was ended because it wanted to start an OS thread, and the campaign was
             not told what to do with such threads.
     """
@@ -109,7 +110,7 @@ class Chunk:
     strays: list[str] = field(default_factory=list)
     uncontrolled: list[str] = field(default_factory=list)
     races: dict[str, str] = field(default_factory=dict)
-    recorded: int = 0
+    coverage: Coverage = field(default_factory=Coverage)
     needs_threads: bool = False
 
 
@@ -153,7 +154,7 @@ class Campaign:
         self.warnings: dict[str, None] = {}
         self._samples: list[Sample] = []
         self._races: dict[str, str] = {}
-        self._recorded = 0
+        self._coverage = Coverage()
         self._strays: list[str] = []
         self._uncontrolled: list[str] = []
         self._threads = ExitStack()
@@ -204,7 +205,7 @@ class Campaign:
                 run = self.testbed.run(self.test, recording, recording.dissect)
         if self.settings.lockdep:
             self.warnings.update(dict.fromkeys(recording.warnings))
-        self._recorded += 1
+        self._coverage.merge(recording.coverage)
         self._look_for_races(run, recording)
         if number == 0 and self.points is not None:
             self._uncontrolled = uncontrolled(recording.steps)
@@ -242,7 +243,7 @@ class Campaign:
         self.warnings.clear()
         self._samples.clear()
         self._races.clear()
-        self._recorded = 0
+        self._coverage = Coverage()
         self._strays, self._uncontrolled = [], []
         last: Run | None = None
         while chunk.schedules < count:
@@ -262,6 +263,7 @@ class Campaign:
             last = run
             chunk.schedules += 1
             chunk.steps += run.steps
+            self._coverage.add(run.trail)
             if not run.passed:
                 chunk.failing.append(self._found(number, run))
                 if self.settings.stop_on_failure:
@@ -271,7 +273,7 @@ class Campaign:
         self._sample_last(first + chunk.schedules - 1, last)
         chunk.samples, chunk.strays = self._samples.copy(), self._strays
         chunk.uncontrolled = self._uncontrolled
-        chunk.races, chunk.recorded = self._races.copy(), self._recorded
+        chunk.races, chunk.coverage = self._races.copy(), self._coverage
         chunk.warnings = list(self.warnings)
         if not chunk.cut_off:
             chunk.cut_off = self.policy.left_out

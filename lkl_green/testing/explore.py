@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeAlias
 
 from lkl_green.testing.campaign import INSPECTED, Campaign, Chunk, test_name
+from lkl_green.testing.coverage import NOTHING_TO_DECIDE
 from lkl_green.testing.plain import check_plain
 from lkl_green.testing.policies import Policy, make_policy
 from lkl_green.testing.policies.replay import Replay
@@ -122,9 +123,17 @@ def _run_campaign(test: Callable[[], object], settings: Settings, meter: Meter) 
                 warm_up(campaign, chunks[0].samples)
             _verify(chunks, campaign, report, meter)
         _tell_points(campaign, report)
+        _look_for_choices(report)
     if settings.in_memory and report.passed and not finds_a_known_race():
         report.outcome, report.reason = Outcome.INCOMPLETE, NOT_FOUND
     return report
+
+
+def _look_for_choices(report: Report) -> None:
+    """Say so if all schedules were one: nothing was ever decided."""
+    if report.outcome is Outcome.PASSED and report.coverage.is_one_schedule:
+        report.outcome, report.reason = Outcome.EXHAUSTED, NOTHING_TO_DECIDE
+        report.runs, report.schedules = report.schedules, 1
 
 
 def _tell_points(campaign: Campaign, report: Report) -> None:
@@ -167,7 +176,8 @@ def _merge(chunks: list[Chunk], campaign: Campaign, report: Report) -> None:
         races.update(chunk.races)
     report.races = list(races.values())
     report.redundant = sum(chunk.redundant for chunk in chunks)
-    report.recorded = sum(chunk.recorded for chunk in chunks)
+    for chunk in chunks:
+        report.coverage.merge(chunk.coverage)
     report.failures = [campaign.examine(found, passed) for chunk in chunks for found in chunk.failing]
     cut_off = next((chunk.cut_off for chunk in chunks if chunk.cut_off), "")
     if report.failures:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from lkl_green.kernel.current import current_kernel
 from lkl_green.kernel.points import CANCEL, COMMUTES, RESUME, START
+from lkl_green.testing.coverage import Coverage
 from lkl_green.testing.decision import Decision
 from lkl_green.testing.detect.dataraces import is_access
 from lkl_green.testing.detect.deadlock import describe_deadlock
@@ -59,6 +60,7 @@ class Recording(Delegating):
         decisions: what it decided, by name.
         steps: everything that was done.
         evidence: what the detectors look at.
+        coverage: what it decided about.
         warnings: what is wrong though the run passed: locks taken in contradicting orders, locks left held.
         trace: the run's trace events, as ftrace prints them.
         races: the data races that are to be reported, a sentence each.
@@ -71,6 +73,7 @@ class Recording(Delegating):
     def __init__(self, policy: Policy, trace_capacity: int | None = _TRACED, most_steps: int | None = None) -> None:
         super().__init__(policy)
         self.evidence = Evidence()
+        self.coverage = Coverage(recorded=1)
         self._names = self.evidence.names
         self._where: dict[int, Where | None] = {}
         self._inside: dict[int, str] = {}
@@ -97,6 +100,7 @@ class Recording(Delegating):
             self._locate(running)
         index = self._policy.pick(enabled, running)
         chosen = enabled[index]
+        self.coverage.decision(enabled, chosen)
         self.evidence.enabled = [actor.name for actor in enabled]
         self._decision = len(self.decisions)
         self._preempts = "" if running is None or running is chosen else self._shown(running)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lkl_green.errors import ScheduleFailed
+from lkl_green.testing.coverage import Coverage
 from lkl_green.testing.table import schedule_table
 
 if TYPE_CHECKING:
@@ -149,14 +150,15 @@ class Report:
         outcome: what may be said.
         reason: why it ended there: "exhausted within 2 preemptions", "the time budget of 10 s was used up".
         policy, seed: how schedules were made.
-        schedules: how many were run.
+        schedules: how many were run. If nothing is ever decided there is one, however often it was run.
+        runs: how often that one was run; 0 if there is more than one.
         redundant: how many more were begun by a search, and left when it showed that they repeat others.
         replayed: how many of them were run once more, to see whether they are what they were.
         steps: operations in all of them.
         failures: at most one, unless the exploration was told to go on.
         elapsed_s: wall-clock time.
         races: the data races that were found, each with the stacks of both accesses.
-        recorded: in how many schedules data races were looked for.
+        coverage: how many schedules differ, what was decided, and in how many schedules data races were looked for.
         points: which modules have points in ordinary code, how many accesses, and what was left out; "" without them.
         threads: whether threads of `threading` ran as kernel threads.
         warnings: what looks wrong though no schedule failed of it: locks taken in contradicting orders, or left held.
@@ -168,6 +170,7 @@ class Report:
     outcome: Outcome = Outcome.PASSED
     reason: str = ""
     schedules: int = 0
+    runs: int = 0
     redundant: int = 0
     replayed: int = 0
     steps: int = 0
@@ -176,7 +179,7 @@ class Report:
     warnings: list[str] = field(default_factory=list)
     points: str = ""
     races: list[str] = field(default_factory=list)
-    recorded: int = 0
+    coverage: Coverage = field(default_factory=Coverage)
     threads: bool = False
 
     @property
@@ -196,8 +199,11 @@ class Report:
 
     def counted(self) -> str:
         """How many schedules were run, and how many of them again."""
+        if self.runs > 1:
+            return f"1 schedule, run {self.runs} times"
+        redundant = f", {self.redundant} redundant" if self.redundant else ""
         again = f", {self.replayed} replayed" if self.replayed else ""
-        return f"{self.schedules} schedule{'s'[: self.schedules != 1]}{again}"
+        return f"{self.schedules} schedule{'s'[: self.schedules != 1]}{redundant}{again}"
 
     def told_races(self) -> list[str]:
         """The data races, for a campaign that found no failure: they are no verdict, since some are meant."""
@@ -205,10 +211,17 @@ class Report:
             return []
         more = len(self.races) - _RACES_PASSED
         return [
-            f"data races, in {self.recorded} of the schedules that were looked at for them: {len(self.races)}",
+            f"data races, in {self.coverage.recorded} of the schedules that were looked at for them: {len(self.races)}",
             *self.races[:_RACES_PASSED],
             *([f"... and {more} more"] if more > 0 else []),
         ]
+
+    def facts(self) -> list[str]:
+        """What the schedules were, and what was noticed though nothing failed of it."""
+        lines = [self.points] if self.points else []
+        if not self.failures:
+            lines += self.coverage.lines(self.schedules)
+        return [*lines, *(f"warning: {warning}" for warning in self.warnings), *self.told_races()]
 
     def text(self, width: int = 100) -> str:
         """For people.
@@ -217,12 +230,10 @@ class Report:
             width: of tables, in characters.
         """
         rate = f", {self.schedules / self.elapsed_s:.0f}/s" if self.elapsed_s > 0 else ""
-        why = f" ({self.reason})" if self.reason else ""
+        why = f" ({self.reason})" if self.reason not in ("", self.outcome.value) else ""
         how = f"{self.counted()}{rate}, policy {self.policy}, seed {self.seed}"
         lines = [f"{self.test}: {self.outcome.value}{why}: {how}"]
-        lines += [self.points] if self.points else []
-        lines += [f"warning: {warning}" for warning in self.warnings]
-        lines += self.told_races()
+        lines += self.facts()
         for failure in self.failures:
             lines += ["", failure.text(width)]
         return "\n".join(lines)

@@ -14,6 +14,7 @@ from lkl_green import lkl_start_kernel
 from lkl_green.errors import Deadlock
 from lkl_green.green import as_main, green_threads, run_threads
 from lkl_green.testing import Outcome, explore
+from lkl_green.testing.run import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,6 +86,24 @@ def test_a_pool_of_multiprocessing_that_has_threads_works(configuration: dict[st
             return pool.map(abs, [-1, -2])
 
     assert run_threads(program, **configuration) == [1, 2]
+
+
+def test_campaigns_one_after_another_see_the_same() -> None:
+    """The first one imports `multiprocessing.dummy`, and later ones find it as it was."""
+
+    def program() -> None:
+        total = {"n": 0}
+
+        def add(number: int) -> None:
+            seen = total["n"]
+            total["n"] = seen + number
+
+        with ThreadPool(2) as pool:
+            pool.map(add, [1, 2])
+        assert total["n"] == 3
+
+    found = [explore(program, threads=True).failure for _ in range(2)]
+    assert [failure and failure.verdict for failure in found] == [Verdict.FAILED] * 2
 
 
 @pytest.mark.filterwarnings("ignore:unclosed running multiprocessing pool:ResourceWarning")

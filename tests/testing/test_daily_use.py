@@ -15,7 +15,7 @@ from in_pytest import in_this_process, make_environment_plain
 
 from lkl_green.cli import main
 from lkl_green.cli.muted import Muted
-from lkl_green.testing import Outcome, explore, schedules
+from lkl_green.testing import explore, schedules
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -174,7 +174,7 @@ def test_who_ends_the_run_ends_the_campaign_at_once(end: type[BaseException], wh
     with pytest.raises(end):
         explore(leave if where == "main" else in_thread, schedules=50, shrink=True, threads=True)
     assert len(runs) == 3
-    assert explore(lambda: None, schedules=5).outcome is Outcome.PASSED
+    assert explore(lambda: None, schedules=5).passed
 
 
 def test_pytest_exit_ends_the_session(run: Pytest) -> None:

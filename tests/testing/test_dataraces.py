@@ -261,7 +261,7 @@ def test_what_an_operation_puts_in_order_is_none(test):
         report = explore(test, threads=True, schedules=64, seed=seed, races="fail", verify=False)
         assert report.outcome is Outcome.PASSED, report.text()
         assert not report.races
-        assert report.recorded >= 4
+        assert report.coverage.recorded >= 4
 
 
 def test_each_pair_of_lines_is_listed_once():

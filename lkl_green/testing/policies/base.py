@@ -48,7 +48,8 @@ class Policy(ABC):
         random: the source of chance of the present schedule.
         decider: the policy that decides the present schedule in place of this one; None: this one does.
         maker: what reports call the maker of the present schedule.
-        verdict: what the end of a search means: "exhausted", "exhausted within bound"; "" before, and for a sampler.
+        verdict: what was tried when a search has come to its end: "every order ...", "exhausted within 2 preemptions";
+            "" before, and for a sampler.
         left_out: what a search has not tried, and so cannot answer for; "" for nothing, and for samplers.
     """
 

@@ -150,5 +150,7 @@ class Search(Policy):
             path[-1].taken += 1
         else:
             self._exhausted = True
-            self.verdict = f"exhausted within {self.bound} {self.unit}" if self._cut else "exhausted"
+            self.verdict = (
+                f"exhausted within {self.bound} {self.unit}" if self._cut else "every order of the operations"
+            )
             self.left_out = self._not_tried
