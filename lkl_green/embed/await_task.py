@@ -20,7 +20,7 @@ import anyio
 from greenlet import getcurrent
 
 from lkl_green.errors import AwaitCancelled
-from lkl_green.kernel.task import TASK_KILLABLE, TASK_RUNNING
+from lkl_green.kernel.task import PF_KILL_BLOCKED, TASK_KILLABLE, TASK_RUNNING, TASK_UNINTERRUPTIBLE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -116,6 +116,26 @@ class AwaitRequest:
             thread.state = TASK_RUNNING
             thread.waiting_for = None
 
+    def outlast(self) -> None:
+        """The thread was killed: have what it awaits cancelled, and wait until that has ended.
+
+        A halt of the kernel does not wait for it here. The block does, after the kernel has halted.
+        """
+        tasks, thread = self._tasks, self.thread
+        kernel = tasks.kernel
+        self.abandoned = True
+        tasks.driver.outbox.append(self)
+        thread.flags |= PF_KILL_BLOCKED
+        thread.waiting_for = self
+        try:
+            while not self.done and not kernel.stopping:
+                thread.state = TASK_UNINTERRUPTIBLE
+                kernel.sched.schedule()
+        finally:
+            thread.state = TASK_RUNNING
+            thread.flags &= ~PF_KILL_BLOCKED
+            thread.waiting_for = None
+
     def raise_error(self) -> NoReturn:
         """Raise what the awaitable has raised."""
         error, self.error = self.error, None
@@ -134,6 +154,7 @@ class AwaitRequest:
                 self.server.cancel()
             elif self.awaitable is not None:
                 close(self.awaitable)
+                self.answer()
             return
         serving = self._tasks.serving
         # The task inside which the slice ran continues, if it has answered the last request of the same thread.
@@ -206,6 +227,8 @@ class AwaitTask:
                 assert request is not None
                 if self._cancelled:
                     close(request.awaitable)
+                    request.answer()
+                    driver.wake()
                     return
                 awaitable = request.awaitable
                 assert awaitable is not None
@@ -218,8 +241,10 @@ class AwaitTask:
                 except Exception as error:
                     request.error = error
                 except BaseException as error:
-                    self._stopped(request, error)
-                    raise
+                    if isinstance(error, driver.backend.cancelled):
+                        self._stopped(request, error)
+                        raise
+                    request.error = self._not_cancelled(error)  # no task of the loop that is not ours raises it
                 finally:
                     request.awaitable = awaitable = None
                 was_idle = driver.is_idle()
@@ -241,8 +266,14 @@ class AwaitTask:
         finally:
             tasks.ends(self)
 
+    def _not_cancelled(self, error: BaseException) -> BaseException:
+        """What is left of SystemExit, KeyboardInterrupt, or a group of errors without cancellations in it."""
+        if isinstance(error, BaseExceptionGroup):
+            error = error.split(self._tasks.driver.backend.cancelled)[1] or cancelled_in_loop(self.thread, error)
+        return error
+
     def _stopped(self, request: AwaitRequest, error: BaseException) -> None:
-        """Cancelled, by us or by another task; or KeyboardInterrupt, which the loop has to raise."""
+        """Cancelled, by us or by another task."""
         close(request.awaitable)
         request.error = cancelled_in_loop(self.thread, error)
         self.request = request.server = None

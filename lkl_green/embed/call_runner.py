@@ -6,17 +6,20 @@ waits until the driver deals with the end of the thread.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
 
 from lkl_green.embed.kernel_call import raise_error
 from lkl_green.embed.thread_pool import ThreadPool
+from lkl_green.errors import CoroutineStuck
 from lkl_green.kernel.state import SystemState
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from lkl_green.embed.driver import Driver
     from lkl_green.embed.kernel_call import Call
 
@@ -71,9 +74,30 @@ async def _finish(call: Call) -> None:
     except BaseException as error:
         call.kill()
         if not call.done and isinstance(error, call.driver.backend.cancelled):
-            with anyio.CancelScope(shield=True), suppress(BaseException):
-                await until_done(call)
+            await outlast(call, partial(until_done, call))
         raise
+
+
+async def outlast(call: Call, wait: Callable[[], Awaitable[None]]) -> None:
+    """Wait for a thread that was taken down, whatever comes meanwhile; that is raised afterwards.
+
+    A thread waits for what it awaits in the loop, which was cancelled. If that does not end in time the block ends with
+    CoroutineStuck.
+    """
+    driver = call.driver
+    came: BaseException | None = None
+    deadline = anyio.current_time() + driver.halt_timeout_s
+    while not call.done:
+        try:
+            with anyio.CancelScope(shield=True, deadline=deadline):
+                await wait()
+        except BaseException as error:
+            came = came or error
+        if not call.done and anyio.current_time() >= deadline:
+            driver.failed(CoroutineStuck([f"await_() of {call.task.comm}-{call.task.pid}"]))
+            call.kernel_has_gone()
+    if came is not None:
+        raise came
 
 
 async def until_done(call: Call) -> None:

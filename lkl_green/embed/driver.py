@@ -59,9 +59,10 @@ class Driver:
         budget: how long a slice may take.
         doorbell: what the kernel rings between slices.
         fail: ends the block of `running()`.
+        halt_timeout_s: how long a thread that was taken down may wait for what it awaits in the loop.
 
     Attributes:
-        kernel, backend, budget: as given.
+        kernel, backend, budget, halt_timeout_s: as given.
         checkpoint, is_here: the backend's: lets the loop run its other tasks once; whether the caller runs in it.
         outbox: what kernel threads have left for the loop.
         pending: calls and waits of the loop's tasks that the kernel works at.
@@ -85,6 +86,7 @@ class Driver:
         "checkpoint",
         "detached",
         "error",
+        "halt_timeout_s",
         "idle_sleep",
         "is_here",
         "kernel",
@@ -102,8 +104,10 @@ class Driver:
         budget: SliceBudget,
         doorbell: Doorbell,
         fail: Callable[[], object],
+        halt_timeout_s: float,
     ) -> None:
         self.kernel = kernel
+        self.halt_timeout_s = halt_timeout_s
         self.backend = backend
         self.budget = budget
         self.outbox: deque[Message] = deque()

@@ -38,6 +38,7 @@ class Embedding:
         kernel, backend: the kernel and the loop.
         budget: how long a slice may take.
         fail: ends the block of `running()`.
+        halt_timeout_s: how long what threads await in the loop may take to end when it is cancelled.
 
     Attributes:
         kernel: as given.
@@ -49,11 +50,18 @@ class Embedding:
 
     can_await = True
 
-    def __init__(self, kernel: Kernel, backend: Backend, budget: SliceBudget, fail: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        kernel: Kernel,
+        backend: Backend,
+        budget: SliceBudget,
+        fail: Callable[[], object],
+        halt_timeout_s: float,
+    ) -> None:
         self.kernel = kernel
         self._backend = backend
         self._doorbell = Doorbell(kernel.host, partial(backend.call_threadsafe, self._heard), self._loop_has_gone)
-        self.driver = Driver(kernel, backend, budget, self._doorbell, fail)
+        self.driver = Driver(kernel, backend, budget, self._doorbell, fail, halt_timeout_s)
         self.await_tasks = AwaitTasks(self.driver)
         self.ended = anyio.Event()
         self._closing = False

@@ -10,9 +10,9 @@ outcome.
     value, or what was raised   <---+
     await_(another): request, sleep   the same await task continues with it
 
-A thread that is killed while it waits leaves at once; its await task is cancelled and ends in its own time, before the
-end of the block. A time-out is the loop's, measured on the loop's clock: under virtual time the kernel's stands still
-meanwhile.
+If a thread is killed while it waits, its await task is cancelled, and the thread goes on when that has ended: what was
+awaited has cleaned up by then. Only a halt does not wait; the end of the block does. A time-out is the loop's, measured
+on the loop's clock: under virtual time the kernel's stands still meanwhile.
 """
 
 from __future__ import annotations
@@ -59,8 +59,7 @@ def await_(awaitable: Awaitable[T], timeout_ns: int | None = None) -> T:
         request.sleep()
     except BaseException:
         if not request.done:
-            request.abandoned = True
-            tasks.driver.outbox.append(request)
+            request.outlast()
         raise
     if tasks.in_os_threads:
         _write_back(request.context)

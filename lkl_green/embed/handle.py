@@ -8,7 +8,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from lkl_green.embed.await_task import close
-from lkl_green.embed.call_runner import CallRunner, until_done
+from lkl_green.embed.call_runner import CallRunner, outlast
 from lkl_green.embed.kernel_call import Call
 from lkl_green.embed.streams import KernelIterator, KernelStream
 from lkl_green.embed.thread_pool import start_thread
@@ -17,6 +17,8 @@ from lkl_green.kernel.unistd import O_ACCMODE, O_RDONLY, O_WRONLY
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
+    from lkl_green.embed.backend import Waiter
+    from lkl_green.embed.driver import Driver
     from lkl_green.embed.embedding import Embedding
     from lkl_green.embed.monitor import SliceMonitor
     from lkl_green.fs.file import File
@@ -148,7 +150,11 @@ class Embedded:
 class KernelThread(Call):
     """A kernel thread that async code has started with `spawn()`."""
 
-    __slots__ = ()
+    __slots__ = ("_waiters",)
+
+    def __init__(self, driver: Driver, fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        super().__init__(driver, fn, args)
+        self._waiters: list[Waiter] = []
 
     def run(self, arg: object) -> Any:
         """The thread function: what it raises is an oops."""
@@ -160,8 +166,20 @@ class KernelThread(Call):
     def ended(self, code: Any) -> None:
         """The function has returned, or its thread has died; the driver has it in its list, even if nobody waits."""
         super().ended(code)
-        if self.waiter is None:
-            self.driver.outbox.append(self)
+        self.driver.outbox.append(self)
+
+    def in_loop(self) -> None:
+        """The driver deals with the thread's end: all who wait for it go on."""
+        super().in_loop()
+        for waiter in self._waiters:
+            waiter.wake()
+        self._waiters.clear()
+
+    async def wait_ended(self) -> None:
+        """Wait until the thread has ended."""
+        waiter = self.driver.backend.new_waiter()
+        self._waiters.append(waiter)
+        await waiter.wait()
 
     async def join(self) -> Any:
         """Wait until it has ended; its result. Cancelling does not touch the thread.
@@ -173,18 +191,21 @@ class KernelThread(Call):
         driver = self.driver
         if not self.done:
             driver.check("join()")
-            waiter = self.waiter = driver.backend.new_waiter()
-            await waiter.wait()
+            await self.wait_ended()
         if self.error is not None:
             raise self.error
         return self.result
 
     async def cancel(self) -> None:
-        """Take it down: TaskKilled is raised at its sleep. Returns when it has ended."""
+        """Take it down: TaskKilled is raised at its sleep. Returns when it has ended.
+
+        Raises:
+            CoroutineStuck: from the block; what the thread awaited does not end.
+        """
         self.driver.check("cancel()")
         self.kill()
         if not self.done:
-            await until_done(self)
+            await outlast(self, self.wait_ended)
 
     def __repr__(self) -> str:
         return f"<KernelThread {self.task.comm}-{self.task.pid} {'ended' if self.done else 'runs'}>"

@@ -73,7 +73,7 @@ class Call(Stoppable):
             self.error = error
             return None
         except self.driver.backend.cancelled as error:  # of something it awaited or asked for its result
-            self.error = cancelled_in_loop(self.task, error)
+            self.error = _killed(self.task) if self.task.killed else cancelled_in_loop(self.task, error)
             self.error.__cause__ = error
             return None
         except TaskUnwind:
@@ -118,6 +118,9 @@ class Call(Stoppable):
         """Take the thread down, at once if the kernel has nothing else to do."""
         driver = self.driver
         if self.done:
+            return
+        if driver.has_ended():  # it runs no more, and the block will not halt it before its tasks have ended
+            self.kernel_has_gone()
             return
         was_idle = driver.is_idle()
         driver.kernel.exits.take_down(self.task)

@@ -164,7 +164,8 @@ class AsyncioBackend(Backend):
         return AsyncioAlarm(self._loop)
 
     def start(self, main: Callable[[], Coroutine[Any, Any, None]], context: Context, name: str) -> LoopTask:
-        return AsyncioTask(self._loop.create_task(main(), name=name, context=context))
+        # Not loop.create_task(): a factory of the application may be eager, or know no contexts.
+        return AsyncioTask(asyncio.Task(main(), loop=self._loop, name=name, context=context))
 
     def watch(self, fd: int, readable: Callable[[], object]) -> Callable[[], object]:
         self._loop.add_reader(fd, readable)

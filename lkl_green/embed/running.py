@@ -63,7 +63,7 @@ async def running(
     _check(kernel)
     backend = backend_here()
     with backend.new_block() as block:
-        embedding = Embedding(kernel, backend, SliceBudget(budget_ns, max_switches), block.cancel)
+        embedding = Embedding(kernel, backend, SliceBudget(budget_ns, max_switches), block.cancel, halt_timeout_s)
         driver = embedding.driver
         monitor = None if slow_slice_s is None else SliceMonitor(driver, slow_slice_s)
         embedding.attach()

@@ -50,6 +50,7 @@ from lkl_green.kernel.task import (
     HARDIRQ_MASK,
     KILLED_SLEEPS,
     MAX_RT_PRIO,
+    PF_KILL_BLOCKED,
     PREEMPT_MASK,
     PREEMPT_OFFSET,
     SOFTIRQ_MASK,
@@ -554,10 +555,10 @@ class Scheduler:
             self.needs_repair, self.fifo = True, None
             raise
         current = self.current
+        if current in self.notifiers:  # first: one may let its task wait for the place where it can be raised into
+            self.notifiers[current]()
         if current.killed and current.state == TASK_RUNNING and current is not self.swapper:
             self._raise_killed(current)
-        if current in self.notifiers:
-            self.notifiers[current]()
 
     def schedule_tail(self) -> None:
         """The first thing a newborn does (rules 77, 83, 112)."""
@@ -651,7 +652,12 @@ class Scheduler:
     # -- taking a task down
 
     def _raise_killed(self, task: Task) -> None:
-        """End the sleep of a killed task. One that goes on sleeping is given up, so that halting cannot hang."""
+        """End the sleep of a killed task. One that goes on sleeping is given up, so that halting cannot hang.
+
+        A task that has PF_KILL_BLOCKED waits for what has to end before it can; a halt does not wait for that.
+        """
+        if task.flags & PF_KILL_BLOCKED and self.system_state is _RUNNING:
+            return
         task.state = task.saved_state = TASK_RUNNING
         task.killed += 1
         if task.killed > KILLED_SLEEPS:

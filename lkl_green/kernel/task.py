@@ -43,6 +43,7 @@ PF_EXITING = 0x4
 PF_KTHREAD = 0x200000
 PF_NEWBORN = 0x2000_0000  # ours: it has not run yet, and if it is killed now it never will
 PF_REPARENTED = 0x1000_0000  # ours: its parent died, init is its parent now
+PF_KILL_BLOCKED = 0x0800_0000  # ours: while the kernel runs, TaskKilled is not raised at its sleeps
 
 # preempt_count is one number with three fields, as in include/linux/preempt.h: how often preemption was disabled, how
 # deep in softirqs and how deep in interrupts. "May this context sleep?" is one test for zero.
