@@ -179,6 +179,20 @@ class AwaitRequest:
         return f"<await_({getattr(self.awaitable, '__qualname__', self.awaitable)!s})>"
 
 
+class Cancellation:
+    """A kernel thread that still waits wants what it awaits to be cancelled."""
+
+    __slots__ = ("_request",)
+
+    def __init__(self, request: AwaitRequest) -> None:
+        self._request = request
+
+    def in_loop(self) -> None:
+        """Cancel it."""
+        if self._request.server is not None:
+            self._request.server.cancel()
+
+
 class AwaitTask:
     """A task of the loop that awaits for one kernel thread, request by request.
 

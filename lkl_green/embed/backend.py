@@ -100,6 +100,10 @@ class Backend(ABC):
         """Whether nothing will ever run in this loop any more."""
         return False
 
+    def is_cancelled(self) -> bool:
+        """Whether the running task, to which a cancellation was delivered, is still meant to be cancelled."""
+        return True
+
     @staticmethod
     @abstractmethod
     def checkpoint() -> Awaitable[Any]:

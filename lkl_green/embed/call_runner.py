@@ -75,6 +75,8 @@ async def _finish(call: Call) -> None:
         call.kill()
         if not call.done and isinstance(error, call.driver.backend.cancelled):
             await outlast(call, partial(until_done, call))
+        if call.undo is not None and call.error is None:
+            call.undo()
         raise
 
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio.to_thread
 
-from lkl_green.embed.await_task import AwaitRequest, close
+from lkl_green.embed.await_task import AwaitRequest, Cancellation, close
 from lkl_green.embed.trampoline import Trampoline
 from lkl_green.errors import AwaitOutsideKernelThread, NotEmbedded, TaskUnwind
 from lkl_green.kernel.current import running_here
@@ -90,6 +90,7 @@ def run_coroutine(coroutine: Coroutine[Any, Any, T]) -> T:
     driver = tasks.driver
     trampoline = Trampoline(driver, tasks.kernel.sched.current, coroutine)
     request = AwaitRequest(tasks, trampoline, None)
+    trampoline.cancel = partial(driver.outbox.append, Cancellation(request))
     driver.outbox.append(request)
     try:
         result: T = trampoline.run()

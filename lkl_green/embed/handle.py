@@ -83,8 +83,9 @@ class Embedded:
         return self._calls.run(Call(self._driver, self.kernel.syscalls.dispatch, (nr, params)), "syscall")
 
     async def wait(self, completion: Completion) -> None:
-        """Wait until a completion of the kernel lets us through; cancelling leaves its queue."""
-        await self._calls.run(Call(self._driver, completion.wait_for_completion, ()), "wait")
+        """Wait until a completion of the kernel lets us through. Cancelling leaves its queue, and loses no token."""
+        call = Call(self._driver, completion.wait_for_completion, (), completion.complete)
+        await self._calls.run(call, "wait")
 
     # -- files
 
@@ -159,7 +160,7 @@ class KernelThread(Call):
     def run(self, arg: object) -> Any:
         """The thread function: what it raises is an oops."""
         result = super().run(arg)
-        if self.error is not None:
+        if self.error is not None and not self.task.killed:
             raise self.error
         return result
 

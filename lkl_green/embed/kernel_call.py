@@ -35,11 +35,19 @@ class Call(Stoppable):
         task: the kernel thread.
         context: its context variables, if the thread was not made for this call.
         waiter: where the caller waits.
+        undo: gives back what the function took, if the caller is cancelled and does not get it.
     """
 
-    __slots__ = ("args", "context", "done", "driver", "error", "fn", "result", "task", "waiter")
+    __slots__ = ("args", "context", "done", "driver", "error", "fn", "result", "task", "undo", "waiter")
 
-    def __init__(self, driver: Driver, fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    def __init__(
+        self,
+        driver: Driver,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        undo: Callable[[], object] | None = None,
+    ) -> None:
+        self.undo = undo
         self.fn: Callable[..., Any] | None = fn
         self.args = args
         self.kthread = None
@@ -73,15 +81,28 @@ class Call(Stoppable):
             self.error = error
             return None
         except self.driver.backend.cancelled as error:  # of something it awaited or asked for its result
-            self.error = _killed(self.task) if self.task.killed else cancelled_in_loop(self.task, error)
-            self.error.__cause__ = error
+            self._was_cancelled(error)
             return None
         except TaskUnwind:
             raise
+        except BaseExceptionGroup as group:  # task groups put what cancelled or killed them together with errors
+            rest = group.split((TaskUnwind, self.driver.backend.cancelled))[1]
+            if rest is None:
+                self._was_cancelled(group)
+            elif isinstance(rest, Exception):
+                self.error = rest
+            else:
+                self.error = KernelHalted(f"the call was left by {rest!r}, which ends the kernel")
+                raise rest from None
+            return None
         except BaseException as error:  # meant for the application: it ends the kernel, and the caller goes on no more
             self.error = KernelHalted(f"the call was left by {type(error).__name__}, which ends the kernel")
             raise
         return result
+
+    def _was_cancelled(self, error: BaseException) -> None:
+        self.error = _killed(self.task) if self.task.killed else cancelled_in_loop(self.task, error)
+        self.error.__cause__ = error
 
     def thread_exits(self, task: Task, code: Any) -> None:
         """The thread has ended, was killed, or never ran."""

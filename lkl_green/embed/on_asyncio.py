@@ -155,6 +155,10 @@ class AsyncioBackend(Backend):
         # On CPython 3.11 asyncio.get_running_loop() makes a system call, getpid(), each time.
         return get_ident() == self._thread and self._loop.is_running()
 
+    def is_cancelled(self) -> bool:
+        task = asyncio.current_task()
+        return task is not None and task.cancelling() > 0
+
     checkpoint = staticmethod(_bare_yield)
 
     def new_waiter(self) -> Waiter:

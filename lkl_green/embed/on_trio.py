@@ -8,6 +8,7 @@ nobody from leaving but the end of `trio.run()`.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -143,7 +144,13 @@ class TrioBackend(Backend):
             with task.scope:
                 await main()
 
-        spawn_system_task(scoped, name=name, context=context)
+        spawn = partial(spawn_system_task, scoped, name=name, context=context)
+        try:
+            spawn()
+        except (
+            RuntimeError
+        ):  # the running task is an await task with this context, in which a context cannot be entered
+            self._token.run_sync_soon(spawn)
         return task
 
     def watch(self, fd: int, readable: Callable[[], object]) -> Callable[[], object]:

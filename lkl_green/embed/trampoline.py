@@ -10,17 +10,22 @@ current task. So whenever the thread runs code of its coroutine, it does so in a
 task. If the coroutine itself sleeps in the kernel, that step ends; when the thread is woken, in whichever slice, a
 notifier of the scheduler sends it to sleep once more until the await task makes another step for it.
 
-A thread that is killed leaves its coroutine to the await task, which is cancelled and steps it to its end by itself.
+*Killing.* TaskKilled, too, is raised in the coroutine in a step of the await task only: wherever else the thread runs,
+it waits for such a step first, with PF_KILL_BLOCKED. If the coroutine awaits something in the loop, the await task is
+cancelled instead, and the coroutine hears of it as it would without a kernel. Either way it cleans up in its own task,
+and the thread ends with it. When the kernel halts, the thread leaves at once. Then the await task, which is cancelled,
+steps the coroutine to its end by itself.
 """
 
 from __future__ import annotations
 
+from inspect import CORO_SUSPENDED, getcoroutinestate
 from typing import TYPE_CHECKING, Any
 
 import anyio
 
 from lkl_green.errors import TaskUnwind
-from lkl_green.kernel.task import TASK_KILLABLE, TASK_RUNNING
+from lkl_green.kernel.task import PF_KILL_BLOCKED, TASK_RUNNING, TASK_UNINTERRUPTIBLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
@@ -34,6 +39,7 @@ class Trampoline:
 
     Attributes:
         over: the thread is done with the coroutine.
+        cancel: cancels the await task.
     """
 
     __slots__ = (
@@ -46,6 +52,7 @@ class Trampoline:
         "_turn",
         "_waiter",
         "_yielded",
+        "cancel",
         "over",
     )
 
@@ -60,6 +67,7 @@ class Trampoline:
         self._waiter: Any = None
         self._cancelled: BaseException | None = None
         self.over = False
+        self.cancel: Callable[[], object]
 
     def __repr__(self) -> str:
         return getattr(self._coroutine, "__qualname__", repr(self._coroutine))
@@ -87,7 +95,7 @@ class Trampoline:
             self._driver.outbox.append(self)
 
     def _await_turn(self) -> tuple[Any, BaseException | None]:
-        self._hop(lambda: self._turn is not None)
+        self._hop(lambda: self._turn is not None, in_loop=True)
         turn, self._turn = self._turn, None
         assert turn is not None
         return turn
@@ -96,20 +104,36 @@ class Trampoline:
         """The thread was switched to, maybe in the middle of its coroutine, and maybe in a slice of somebody else."""
         if not self._hopping:
             self._hop(lambda: True)
+            if self._task.killed:  # TaskKilled is raised now, and that will do: clean-up may await
+                self.cancel = _nothing
 
-    def _hop(self, ready: Callable[[], bool]) -> None:
-        """Sleep until a step of the await task runs this thread."""
+    def _hop(self, ready: Callable[[], bool], *, in_loop: bool = False) -> None:
+        """Sleep until a step of the await task runs this thread.
+
+        Args:
+            ready: whether there is something to do in such a step.
+            in_loop: the coroutine awaits something in the loop, and can be cancelled there.
+        """
         sched, task = self._driver.kernel.sched, self._task
         self._hopping = True
+        blocked = task.flags & PF_KILL_BLOCKED
+        task.flags |= PF_KILL_BLOCKED
         try:
             while not (ready() and self._driver.stepping is self):
                 if ready():
                     self._driver.outbox.append(self)  # wakes the await task
-                task.state = TASK_KILLABLE
+                elif in_loop and task.killed:
+                    self._cancel_once()
+                task.state = TASK_UNINTERRUPTIBLE
                 sched.schedule()
         finally:
             task.state = TASK_RUNNING
+            task.flags = task.flags & ~PF_KILL_BLOCKED | blocked
             self._hopping = False
+
+    def _cancel_once(self) -> None:
+        cancel, self.cancel = self.cancel, _nothing
+        cancel()
 
     # -- in the loop
 
@@ -125,16 +149,30 @@ class Trampoline:
         while True:
             yield from self._step(value, error)
             if self.over:
-                return None
+                if getcoroutinestate(self._coroutine) != CORO_SUSPENDED:
+                    return None
+                return (yield from self._to_the_end())
             if self._cancelled is not None:
-                value, error, self._cancelled = None, self._cancelled, None
-                continue
+                raised, self._cancelled = self._cancelled, None
+                if self._driver.backend.is_cancelled():  # else whoever cancelled has taken it back
+                    value, error = None, raised
+                    continue
             try:
                 value, error = (yield self._yielded), None
             except BaseException as raised:
                 if self.over:
                     return (yield from _finish(self._coroutine, raised))
                 value, error = None, raised
+
+    def _to_the_end(self) -> Generator[Any, Any, Any]:
+        """The thread has left its coroutine, which awaits something, because the kernel halts: go on without it."""
+        error = self._cancelled
+        while error is None:
+            try:
+                yield from self._driver.backend.checkpoint().__await__()
+            except BaseException as raised:  # the await task is cancelled, as all are when the kernel halts
+                error = raised
+        return (yield from _finish(self._coroutine, error))
 
     def _step(self, value: Any, error: BaseException | None) -> Generator[Any, Any, None]:
         driver, task = self._driver, self._task
@@ -169,6 +207,10 @@ class Trampoline:
     def send(self, _value: object) -> None:
         """Looks like a coroutine, for whoever closes those that are never awaited."""
         raise TypeError("await it")
+
+
+def _nothing() -> None:
+    """The await task has been cancelled already."""
 
 
 def _finish(coroutine: Coroutine[Any, Any, Any], error: BaseException) -> Generator[Any, Any, Any]:
