@@ -98,7 +98,7 @@ def _tell(item: pytest.Function, report: Report, note: str, *, replays: bool) ->
         telling.fail(item, report, note, replays=replays)
     if note:
         pytest.fail(f"state kept between schedules; none failed in {report.counted()}\n{note}", pytrace=False)
-    telling.tell_warnings(item, report)
+    telling.tell_passed(item, report)
 
 
 def _changed_by_schedules(before: dict[str, tuple[str, Snapshot]]) -> str:

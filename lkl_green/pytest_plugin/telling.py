@@ -24,11 +24,9 @@ def refusal(error: Exception) -> BaseException:
     return pytest.fail.Exception(f"the marker 'schedules': {error}", pytrace=False)
 
 
-def tell_warnings(item: pytest.Item, report: Report) -> None:
-    """Of a test that passed; shown with -rP."""
-    lines = [*(f"warning: {warning}" for warning in report.warnings), *report.told_races()]
-    if lines:
-        item.stash[SECTION] = "\n".join(lines)
+def tell_passed(item: pytest.Item, report: Report) -> None:
+    """What came of a test that passed, and what its schedules were; shown with -rP."""
+    item.stash[SECTION] = report.text()
 
 
 def fail(item: pytest.Item, report: Report, note: str, *, replays: bool = True) -> NoReturn:

@@ -8,7 +8,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from lkl_green.testing.actor import Actor
 
@@ -21,6 +21,38 @@ _CROWD = 20
 # So many kinds of points, and pairs of threads, are told.
 _KINDS = 6
 _PAIRS = 3
+
+# More files than these are counted: where the points are is told by name in a line of its own.
+_FILES = 3
+
+
+def told_scope(*, threads: bool, files: Iterable[str]) -> str:
+    """The points of a campaign, in words: what "exhausted" is about.
+
+    Args:
+        threads: whether threads of `threading` are kernel threads.
+        files: the names of files whose accesses are points.
+    """
+    operations = "operations of threading and of the kernel" if threads else "operations of the kernel and of Shared"
+    names = sorted(files)
+    places = ", ".join(names) if len(names) <= _FILES else f"{len(names)} files"
+    return f"{operations}, and accesses in {places}" if places else operations
+
+
+def told_end(reason: str, schedules: int, scope: str) -> str:
+    """Of what there is nothing more to run, in a line.
+
+    Args:
+        reason: why the campaign ended: what its search says of itself, or NOTHING_TO_DECIDE.
+        schedules: how many were run.
+        scope: what the points were, as `told_scope()` has it.
+    """
+    if reason == NOTHING_TO_DECIDE:
+        return f"points were {scope}: whenever one was reached, no other task could go on"
+    begin, _, bound = reason.partition("exhausted")
+    if begin:
+        return f"exhausted: {begin} ({schedules}); points were {scope}"
+    return f"exhausted: {schedules} orders, all that there are{bound}; points were {scope}"
 
 
 @dataclass

@@ -7,10 +7,11 @@ import functools
 import inspect
 from contextlib import closing
 from dataclasses import replace
+from os.path import basename
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeAlias
 
 from lkl_green.testing.campaign import INSPECTED, Campaign, Chunk, test_name
-from lkl_green.testing.coverage import NOTHING_TO_DECIDE
+from lkl_green.testing.coverage import NOTHING_TO_DECIDE, told_scope
 from lkl_green.testing.plain import check_plain
 from lkl_green.testing.policies import Policy, make_policy
 from lkl_green.testing.policies.replay import Replay
@@ -139,6 +140,8 @@ def _look_for_choices(report: Report) -> None:
 def _tell_points(campaign: Campaign, report: Report) -> None:
     """Say which code has points; loudly, if none has."""
     points = campaign.points
+    files = map(basename, () if points is None else points.accesses)
+    report.scope = told_scope(threads=report.threads, files=files)
     if points is None:
         return
     if points.accesses:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lkl_green.errors import ScheduleFailed
-from lkl_green.testing.coverage import Coverage
+from lkl_green.testing.coverage import Coverage, told_end
 from lkl_green.testing.table import schedule_table
 
 if TYPE_CHECKING:
@@ -159,6 +159,7 @@ class Report:
         elapsed_s: wall-clock time.
         races: the data races that were found, each with the stacks of both accesses.
         coverage: how many schedules differ, what was decided, and in how many schedules data races were looked for.
+        scope: which operations and accesses are points, in words.
         points: which modules have points in ordinary code, how many accesses, and what was left out; "" without them.
         threads: whether threads of `threading` ran as kernel threads.
         warnings: what looks wrong though no schedule failed of it: locks taken in contradicting orders, or left held.
@@ -177,6 +178,7 @@ class Report:
     failures: list[Failure] = field(default_factory=list)
     elapsed_s: float = 0.0
     warnings: list[str] = field(default_factory=list)
+    scope: str = ""
     points: str = ""
     races: list[str] = field(default_factory=list)
     coverage: Coverage = field(default_factory=Coverage)
@@ -205,6 +207,10 @@ class Report:
         again = f", {self.replayed} replayed" if self.replayed else ""
         return f"{self.schedules} schedule{'s'[: self.schedules != 1]}{redundant}{again}"
 
+    def _told_end(self) -> list[str]:
+        exhausted = self.outcome is Outcome.EXHAUSTED
+        return [told_end(self.reason, self.schedules, self.scope)] if exhausted and self.scope else []
+
     def told_races(self) -> list[str]:
         """The data races, for a campaign that found no failure: they are no verdict, since some are meant."""
         if self.failures or not self.races:
@@ -218,7 +224,7 @@ class Report:
 
     def facts(self) -> list[str]:
         """What the schedules were, and what was noticed though nothing failed of it."""
-        lines = [self.points] if self.points else []
+        lines = [*self._told_end(), *([self.points] if self.points else [])]
         if not self.failures:
             lines += self.coverage.lines(self.schedules)
         return [*lines, *(f"warning: {warning}" for warning in self.warnings), *self.told_races()]

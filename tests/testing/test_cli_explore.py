@@ -79,6 +79,7 @@ BANK = """
 """
 
 ONE = "exhausted (nothing to decide: at each point there was one way to go on): 1 schedule"
+WHY = "points were operations of the kernel and of Shared: whenever one was reached, no other task could go on"
 
 
 class Outcome(NamedTuple):
@@ -143,7 +144,8 @@ def test_the_same_call_prints_the_same(call: Call) -> None:
 
 def test_all_schedules_pass(call: Call) -> None:
     passed = call("explore", "bank.py::test_fine", "--schedules", "30")
-    assert passed == Outcome(0, f"bank.py::test_fine: {ONE}, run 30 times, policy default, seed 0\n", "")
+    told = f"bank.py::test_fine: {ONE}, run 30 times, policy default, seed 0\n{WHY}\n"
+    assert passed == Outcome(0, told, "")
     assert not Path(".lkl_schedules").exists()
 
 
@@ -364,6 +366,7 @@ def test_progress_is_shown_on_a_terminal(tmp_path: Path) -> None:
     with subprocess.Popen(argv, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=theirs) as process:
         os.close(theirs)
         printed, _ = process.communicate(timeout=TIMEOUT_S)
-    assert printed == f"bank.py::test_slow: {ONE}, run 8 times, policy default, seed 0\n".encode()
+    told = f"bank.py::test_slow: {ONE}, run 8 times, policy default, seed 0\n{WHY}\n"
+    assert printed == told.encode()
     assert b" of 8 schedules, " in os.read(ours, 10_000)
     os.close(ours)

@@ -35,6 +35,19 @@ def one_after_the_other() -> None:
         thread.join()
 
 
+def two_adders() -> None:
+    count = [0]
+
+    def add() -> None:
+        count[0] += 1
+
+    threads = [threading.Thread(target=add, name=name) for name in ("ann", "bob")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
 @pytest.mark.parametrize("options", [{}, {"jobs": 2}, {"threads": True}], ids=str)
 def test_where_nothing_is_decided_one_schedule_is_all(options: dict[str, object]) -> None:
     report = explore(alone, **options)  # type: ignore[arg-type]
@@ -91,3 +104,39 @@ def test_threads_that_never_meet_are_named(test: Callable[[], None], told: str) 
     text = explore(test, schedules=100, threads=True).text()
     assert told in text
     assert bool(told) == ("never able to run" in text)
+
+
+EXHAUSTED: list[tuple[Callable[[], None], dict[str, object], str]] = [
+    (
+        two_writers,
+        {"policy": "dfs"},
+        "exhausted: every order of the operations ({}); points were operations of the kernel and of Shared",
+    ),
+    (
+        two_writers,
+        {"policy": "dpor"},
+        "exhausted: each order of the operations that conflict ({}); points were operations of",
+    ),
+    (
+        two_writers,
+        {"policy": "preemption-bound:1"},
+        "exhausted: {} orders, all that there are within 1 preemptions; points were operations of the kernel",
+    ),
+    (
+        two_adders,
+        {"policy": "preemption-bound:0", "threads": True},
+        "all that there are within 0 preemptions; points were operations of threading and of the kernel, and accesses",
+    ),
+    (alone, {}, "points were operations of the kernel and of Shared: whenever one was reached, no other task could"),
+]
+
+
+@pytest.mark.parametrize(("test", "options", "told"), EXHAUSTED, ids=["all", "dpor", "bounded", "accesses", "alone"])
+def test_exhausted_says_of_what(test: Callable[[], None], options: dict[str, object], told: str) -> None:
+    report = explore(test, schedules=10_000, **options)  # type: ignore[arg-type]
+    assert report.outcome is Outcome.EXHAUSTED, report.text()
+    assert told.format(report.schedules) in report.text()
+
+
+def test_a_campaign_that_could_go_on_is_not_called_exhausted() -> None:
+    assert "exhausted" not in explore(two_writers, schedules=20).text()

@@ -223,6 +223,21 @@ def test_what_could_not_be_finished_has_not_passed(run: Pytest) -> None:
     result.stdout.fnmatch_lines(["incomplete: the time budget was used up; schedules run: [1-9]*"])
 
 
+def test_of_a_test_that_passed_it_is_shown_what_was_run(run: Pytest) -> None:
+    result = run(
+        """
+        @pytest.mark.schedules(10)
+        def test_alone():
+            assert True
+        """,
+        "-rP",
+    )
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(
+        ["*exhausted (nothing to decide: *): 1 schedule, run 10 times*", "points were operations of the kernel*"]
+    )
+
+
 def test_skipping_from_inside_is_skipping(run: Pytest, pytester: pytest.Pytester) -> None:
     run("""
         @pytest.mark.schedules

@@ -158,10 +158,10 @@ def test_where_the_trace_was_written_is_told_in_place_of_its_end(failure):
     assert "sched_switch" not in failure.text()
 
 
-def test_a_passing_report_is_one_line():
+def test_a_passing_report_of_a_test_without_decisions_is_two_lines():
     report = explore(lambda: None, schedules=3)
     assert report.outcome is Outcome.EXHAUSTED
-    assert len(report.text().splitlines()) == 1
+    assert len(report.text().splitlines()) == 2
     report.assert_passed()
 
 
