@@ -12,6 +12,7 @@ from benchmarks.rows import (
     idle,
     interrupts,
     memory,
+    ordinary,
     scale,
     switching,
     syscalls,
@@ -32,6 +33,7 @@ TOPICS = (
     embed,
     echo,
     exploring,
+    ordinary,
     finding,
     testing,
 )

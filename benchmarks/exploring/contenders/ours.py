@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lkl_green.linux import Mutex
 from lkl_green.testing import Shared, spawn
@@ -50,10 +50,11 @@ class Exploring:
     Args:
         test: the program.
         threads: whether it uses `threading`.
+        options: further settings.
     """
 
-    def __init__(self, test: Callable[[], object], *, threads: bool) -> None:
-        settings = Settings(policy="pos", threads=threads, lockdep=False, watchdog_s=None)
+    def __init__(self, test: Callable[[], object], *, threads: bool, **options: Any) -> None:
+        settings = Settings(policy="pos", threads=threads, lockdep=False, watchdog_s=None, **options)
         self._campaign = Campaign(test, settings)
         self._next = 0
 
@@ -75,6 +76,11 @@ def explore_explicit() -> Exploring:
 
 def explore_threading() -> Exploring:
     return Exploring(on_threading, threads=True)
+
+
+def explore_sync() -> Exploring:
+    """As `threading` was explored before ordinary code had points, and operations points after them."""
+    return Exploring(on_threading, threads=True, points="sync", after_points=False)
 
 
 CONTENDERS = {"explicit points": explore_explicit, "threading": explore_threading}
