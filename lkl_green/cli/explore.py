@@ -44,6 +44,7 @@ examples:
 
 _SWITCHES = {
     "--explore-time": "let timers expire at any point, not only when all else waits",
+    "--explore-cancel": "cancel a task of an event loop at an await, one in each schedule",
     "--threads": "the test uses threading: run its threads as kernel threads",
     "--shrink": "look for the simplest schedule that fails; the default",
     "--verify": "if none fails, run a few again, to see that a schedule is the same each time; the default",
@@ -95,6 +96,16 @@ def add(commands: Any) -> None:
         metavar="PATTERN",
         action="append",
         help="what is accessed, a function or FILE.py:LINE whose data races are meant; may be given several times",
+    )
+    explore.add_argument(
+        "--loop-order",
+        choices=("tasks", "fifo"),
+        help="which task of an event loop goes on: tasks, any that is ready, the default; fifo, the longest ready one",
+    )
+    explore.add_argument(
+        "--held-locks",
+        choices=("arrive", "disable"),
+        help="a task at a held lock: arrive, it goes on and sleeps; disable, it is not chosen, as in a search",
     )
     for option, help in _SWITCHES.items():
         explore.add_argument(option, action=argparse.BooleanOptionalAction, help=help)

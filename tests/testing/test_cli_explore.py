@@ -8,6 +8,7 @@ import pty
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from textwrap import dedent
 from typing import TYPE_CHECKING, NamedTuple
@@ -370,3 +371,59 @@ def test_progress_is_shown_on_a_terminal(tmp_path: Path) -> None:
     assert printed == told.encode()
     assert b" of 8 schedules, " in os.read(ours, 10_000)
     os.close(ours)
+
+
+LOOP = """
+    import asyncio
+
+    def test_written_first():
+        async def main():
+            box = []
+
+            async def write():
+                box.append(1)
+
+            async def read():
+                assert box
+
+            await asyncio.gather(write(), read())
+
+        asyncio.run(main())
+
+    def test_clean_up():
+        async def main():
+            held = []
+
+            async def work():
+                held.append(1)
+                await asyncio.sleep(1)
+                held.pop()
+
+            await asyncio.gather(work(), return_exceptions=True)
+            assert not held
+
+        asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("test", "option", "without", "with_it"),
+    [
+        ("test_written_first", "--loop-order=fifo", 1, 0),
+        ("test_clean_up", "--explore-cancel", 0, 1),
+    ],
+)
+def test_what_is_explored_of_event_loops_is_said_on_the_command_line(
+    call: Call, test: str, option: str, without: int, with_it: int
+) -> None:
+    Path("loops.py").write_text(textwrap.dedent(LOOP))
+    assert call("explore", f"loops.py::{test}").status == without
+    assert call("explore", option, f"loops.py::{test}").status == with_it
+
+
+def test_the_rule_for_held_locks_is_said_on_the_command_line(call: Call) -> None:
+    for rule in ("arrive", "disable"):
+        done = call("explore", "bank.py::test_overdraft", "--held-locks", rule, "--json")
+        assert done.status == 1
+        kept = json.loads(Path(".lkl_schedules/bank.py_test_overdraft.json").read_text())
+        assert kept["options"]["held_locks"] == rule
