@@ -63,6 +63,7 @@ AFTER: Final = "after"
 LOCK: Final = "lock"
 UNLOCK: Final = "unlock"
 SLEEP: Final = "sleep"
+JOIN: Final = "join"
 COMPARE_EXCHANGE: Final = "compare_exchange"
 
 # What an event loop of asyncio does next: continue a task after an `await`, call another function, cancel a task.

@@ -26,7 +26,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from lkl_green.kernel.points import LOOKS, POINTS, RESUME, UNLOCK
+from lkl_green.kernel.points import JOIN, LOOKS, POINTS, RESUME, UNLOCK
 from lkl_green.testing.policies.abort import abort_schedule
 from lkl_green.testing.policies.base import Policy
 from lkl_green.testing.policies.happens_before import (
@@ -237,6 +237,8 @@ class DPOR(Policy):
             thread.waits = POINTS[actor.kind].waits
             thread.kind, thread.relation, thread.obj = actor.kind, self._table[actor.kind], obj
         if relation == LOCAL:
+            if actor.kind == JOIN:
+                self._joins(thread, actor.obj)
             return
         if relation == RELEASE:
             self._history.release(thread, obj)
@@ -251,6 +253,15 @@ class DPOR(Policy):
                 self.misses("the tasks of an event loop are not yet known to this search: use a policy that samples")
             self._event(thread, relation, obj)
             self._look_closer(thread, obj)
+
+    def _joins(self, thread: Thread, joined: Any) -> None:
+        """What a thread that has ended did comes before all that follows; one that runs will wake the joiner."""
+        task = getattr(getattr(joined, "_green", joined), "task", None)
+        if task is None:
+            self.misses("a thread is joined that has not been started")
+        elif task.exit_state:
+            other = next((actor.state for actor in self._actors if actor.task is task), None)
+            thread.past |= self._history.all if other is None else other.past
 
     def _looks(self, thread: Thread, lock: Any) -> None:
         """A task takes a lock, or finds that it is held."""

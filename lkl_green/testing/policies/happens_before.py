@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from lkl_green.kernel.points import ATOMIC, COMPARE_EXCHANGE, LOCK, POINTS, RESUME, SLEEP, START, UNLOCK
+from lkl_green.kernel.points import ATOMIC, COMPARE_EXCHANGE, JOIN, LOCK, POINTS, RESUME, SLEEP, START, UNLOCK
 from lkl_green.testing.instrument.places import ALL, ContainerPlace, InheritedPlace
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def relations(*, observed: bool) -> dict[str, int]:
     """
     table: dict[str, int] = {kind: _RELATIONS[point.effect] for kind, point in POINTS.items()}
     table |= dict.fromkeys(ATOMIC, UNKNOWN)
-    return table | {LOCK: ACQUIRE, UNLOCK: WRITE if observed else RELEASE}
+    return table | {JOIN: LOCAL, LOCK: ACQUIRE, UNLOCK: WRITE if observed else RELEASE}
 
 
 class Cell:

@@ -225,6 +225,13 @@ def lost_update() -> None:
     run_threads(counter.add, counter.add)
 
 
+def looked_at_after_the_end() -> None:
+    """To join a thread that has ended puts all that it did before what follows."""
+    counter = Counter()
+    run_threads(counter.add, counter.add)
+    assert counter.count in (1, 2)
+
+
 def lost_update_of_a_class() -> None:
     Derived.count = Counter.count  # as in each schedule
     del Derived.count
@@ -331,6 +338,7 @@ COUNTS = [
     (sections_of_four, 24),
     (sections_under_rlock, 6),
     (lost_update, 4),
+    (looked_at_after_the_end, 4),
     (lost_update_of_a_class, 4),
     (lost_update_behind_a_list, 4),
     (item_and_whole, 2),
@@ -347,6 +355,7 @@ COUNTS = [
 def test_the_number_of_traces_of_ordinary_threads(program: Callable[[], object], count: int) -> None:
     report = search(program, threads=True)
     assert (report.schedules, len(report.failures)) == (count, program is philosophers)
+    assert report.redundant == (program is held_lock_is_seen), "only where the search starts over"
     assert report.outcome in (Outcome.EXHAUSTED, Outcome.FAILED), report.text()
 
 
@@ -399,6 +408,20 @@ def test_a_schedule_replays_under_the_rule_that_made_it() -> None:
 
 
 # -- what it cannot answer for
+
+
+def test_a_thread_that_is_asked_whether_it_is_alive() -> None:
+    """Its end is no operation, so that not all orders of the question and the end can be tried."""
+
+    def program() -> None:
+        thread = threading.Thread(target=int)
+        thread.start()
+        thread.is_alive()
+        thread.join()
+
+    report = search(program, threads=True)
+    assert report.outcome is Outcome.INCOMPLETE
+    assert "asks whether a thread is alive" in report.reason
 
 
 def test_a_limit_is_no_end_of_the_search() -> None:
