@@ -141,7 +141,7 @@ class History:
     def access(self, thread: Thread, relation: int, obj: object) -> int:
         """The last event does this to an object; the events that race with it, as bits."""
         event = len(self._pasts) - 1
-        unknown = [self._unknown] if self._unknown >= 0 else []
+        unknown = [self._unknown] if 0 <= self._unknown < event else []
         if relation <= WRITE:
             return self._order(thread, event, self._conflicting(relation, obj, event) + unknown)
         if relation == ACQUIRE:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from benchmarks.dpor.programs import Row, rows
-from lkl_green.linux import Mutex
+from lkl_green.linux import Mutex, SpinLock
 from lkl_green.testing import Outcome, Shared, explore, replay, spawn
 from lkl_green.testing import random as schedule_random
 from lkl_green.testing.policies import DFS, DPOR
@@ -380,6 +380,30 @@ def test_a_timeout_at_a_lock_is_found(policy: str) -> None:
 
     assert search(program, threads=True, points="sync", policy=policy).passed
     assert seen == {False, True}
+
+
+# -- sections without points
+
+
+@pytest.mark.parametrize("locks", [1, 2], ids=["one lock", "two locks"])
+def test_a_section_under_a_spin_lock_is_one_step_with_all_it_does(locks: int) -> None:
+    seen = set()
+
+    def program() -> None:
+        spinlocks, x = [SpinLock() for _ in range(locks)], Shared(0, "x")
+
+        def write(me: int) -> None:
+            with spinlocks[me % locks]:
+                x.value = 1
+                x.value = me + 2
+
+        for thread in [spawn(write, 0), spawn(write, 1)]:
+            thread.join()
+        seen.add(x.peek())
+
+    report = search(program)
+    assert (report.schedules, report.outcome) == (2, Outcome.EXHAUSTED)
+    assert seen == {2, 3}
 
 
 # -- the rule for held locks
