@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from lkl_green.kernel.points import JOIN, LOOKS, POINTS, RESUME, UNLOCK
 from lkl_green.testing.policies.abort import abort_schedule
 from lkl_green.testing.policies.base import Policy
+from lkl_green.testing.policies.branches import Choice, Node, lowest
 from lkl_green.testing.policies.happens_before import (
     ACQUIRE,
     CLOCK,
@@ -60,52 +61,6 @@ _STAND_INS = 4
 _SPINNING = 200
 
 
-class Node:
-    """A decision about who goes on.
-
-    Attributes:
-        event: the number of the event that it chose.
-        able: the tasks that could go on, as bits.
-        taken: the number of the one that was chosen.
-        todo: those that were or are to be tried.
-        asleep: those whose next step would only repeat what other executions have shown.
-    """
-
-    __slots__ = ("able", "asleep", "event", "taken", "todo")
-
-    def __init__(self, event: int, able: int, taken: int, asleep: int) -> None:
-        self.event = event
-        self.able = able
-        self.taken = taken
-        self.todo = 1 << taken
-        self.asleep = asleep
-
-    def advance(self) -> bool:
-        """Take the next task that is to be tried; False if there is none left."""
-        self.asleep |= 1 << self.taken
-        left = self.todo & ~self.asleep
-        if not left:
-            return False
-        self.taken = _lowest(left)
-        return True
-
-
-class Choice:
-    """Any other decision: each of its options is tried."""
-
-    __slots__ = ("count", "event", "taken")
-
-    def __init__(self, event: int, count: int) -> None:
-        self.event = event
-        self.count = count
-        self.taken = 0
-
-    def advance(self) -> bool:
-        """Take the next option; False if there is none left."""
-        self.taken += 1
-        return self.taken < self.count
-
-
 class DPOR(Policy):
     """One schedule for each order of the operations that conflict."""
 
@@ -126,6 +81,7 @@ class DPOR(Policy):
         self._nodes: list[Node | None] = []  # by event
         self._last = -1  # the number of the task that was chosen last
         self._in_a_row = 0
+        self._step: Thread | None = None  # whose step is an event
         self._node: Node | None = None  # that the next event follows from
         self._new = 0  # the first event that the execution before did not have
         self._asleep = 0
@@ -144,7 +100,7 @@ class DPOR(Policy):
         self._history.clear()
         self._actors.clear()
         self._nodes.clear()
-        self._node = None
+        self._node = self._step = None
         self._last, self._in_a_row = -1, 0
         self._asleep = 0
         self._redundant = False
@@ -190,7 +146,7 @@ class DPOR(Policy):
             return None
         if self._in_a_row >= _SPINNING:
             awake = awake & ~(1 << self._last) or awake
-        taken = _lowest(awake)
+        taken = lowest(awake)
         if running is not None and awake >> running.state.number & 1:
             taken = running.state.number
         node = Node(len(self._history), able, taken, self._asleep)
@@ -236,6 +192,7 @@ class DPOR(Policy):
         if actor.kind != RESUME:
             thread.waits = POINTS[actor.kind].waits
             thread.kind, thread.relation, thread.obj = actor.kind, self._table[actor.kind], obj
+        self._step = None
         if relation == LOCAL:
             if actor.kind == JOIN:
                 self._joins(thread, actor.obj)
@@ -293,7 +250,7 @@ class DPOR(Policy):
     def _event(self, thread: Thread, relation: int, obj: object) -> None:
         self._history.begin(thread)
         self._nodes.append(self._node)
-        self._node = None
+        self._node, self._step = None, thread
         self._access(thread, relation, obj)
 
     def _access(self, thread: Thread, relation: int, obj: object) -> None:
@@ -314,27 +271,26 @@ class DPOR(Policy):
         relation = self._table[kind]
         if relation == LOCAL or obj is None:
             return
-        relation = WRITE if relation in (ACQUIRE, RELEASE, UNKNOWN) else relation
-        if self._history.is_last(thread):
-            self._access(thread, relation, obj)
-        else:
-            self._event(thread, relation, obj)
+        self._go_on(thread, WRITE if relation in (ACQUIRE, RELEASE, UNKNOWN) else relation, obj)
 
     def passes_time(self, actor: Actor) -> None:
         """The step of an actor that has just ended has read the clock. So may any step that sleeps."""
         if not self._redundant:
-            thread = actor.state or self._enter(actor)
-            if self._history.is_last(thread):
-                self._access(thread, WRITE, CLOCK)
-            else:
-                self._event(thread, WRITE, CLOCK)
+            self._go_on(actor.state or self._enter(actor), WRITE, CLOCK)
             self._asleep = 0
+
+    def _go_on(self, thread: Thread, relation: int, obj: object) -> None:
+        """A step does one thing more. One that is no event yet has no decision before it, and cannot be reversed."""
+        if self._step is thread:
+            self._access(thread, relation, obj)
+        else:
+            self._event(thread, relation, obj)
 
     def _wake_up(self, thread: Thread, relation: int, obj: object) -> None:
         """A step was done: what conflicts with it sleeps no longer."""
         asleep = self._asleep
         while asleep:
-            number = _lowest(asleep)
+            number = lowest(asleep)
             asleep &= asleep - 1
             other = self._actors[number]
             if conflict(relation, obj, *pending(other, other.state, self._table)):
@@ -345,7 +301,7 @@ class DPOR(Policy):
     def _reverse(self, races: int, event: int, number: int, past: int) -> None:
         """See to it that each race is tried in the other order."""
         while races:
-            first = _lowest(races)
+            first = lowest(races)
             races &= races - 1
             node = self._nodes[first]
             initials = self._history.initials(first, event, number, past)
@@ -389,7 +345,3 @@ class DPOR(Policy):
             self._exhausted = True
             self.verdict = "each order of the operations that conflict"
             self.left_out = self._not_tried
-
-
-def _lowest(bits: int) -> int:
-    return (bits & -bits).bit_length() - 1

@@ -123,10 +123,6 @@ class History:
         """All events so far."""
         return (1 << len(self._pasts)) - 1
 
-    def is_last(self, thread: Thread) -> bool:
-        """Whether the last event is one of this task."""
-        return bool(self._threads) and self._threads[-1] == thread.number
-
     # -- events
 
     def begin(self, thread: Thread) -> int:
