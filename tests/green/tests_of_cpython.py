@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lkl_green import lkl_start_kernel
 from lkl_green.green import as_main, green_threads
-from lkl_green.testing import Outcome, explore
+from lkl_green.testing import explore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -143,7 +143,7 @@ def explore_locks(schedules: int) -> dict[str, str]:
         if reason_to_skip(name) or not re.search(r"(Lock|Event|Condition|Semaphore|Barrier)Tests", name):
             continue
         report = explore(partial(_run_in_schedule, test), policy="random", schedules=schedules, threads=True)
-        if report.outcome is not Outcome.PASSED:
+        if not report.passed:
             failed[name] = f"{report.outcome}: {report.reason} {[failure.error for failure in report.failures]}"
     return failed
 

@@ -23,7 +23,6 @@ search does not end as exhausted.
 from __future__ import annotations
 
 import sys
-import threading
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from lkl_green.kernel.points import JOIN, LOOKS, POINTS, RESUME, UNLOCK
@@ -235,7 +234,7 @@ class DPOR(Policy):
             self._history.release(thread, obj)
         elif thread.waits:
             self._gives_back(thread, getattr(obj, "_lock", None))
-        elif isinstance(obj, threading.Thread) and POINTS[thread.kind].effect == "reads":
+        elif hasattr(obj, "is_alive") and POINTS[thread.kind].effect == "reads":
             self.misses("the test asks whether a thread is alive, and the end of a thread is no operation")
         if self._history.looked and not self._observed:
             self._start_over()
