@@ -18,6 +18,7 @@ from trio.lowlevel import (
     checkpoint,
     current_task,
     current_trio_token,
+    disable_ki_protection,
     reschedule,
     spawn_system_task,
     wait_readable,
@@ -26,6 +27,7 @@ from trio.lowlevel import (
 
 from lkl_green.embed import scopes
 from lkl_green.embed.backend import Alarm, Backend, Block, LoopTask, Waiter
+from lkl_green.kernel.fork import Fork
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -116,6 +118,9 @@ class TrioBackend(Backend):
 
     def __init__(self) -> None:
         self._token = current_trio_token()
+        # From the frame that Ctrl-C meets, trio looks outwards for one that is marked. The frames of a kernel thread end
+        # at its first, and if none is marked Ctrl-C waits: a thread that computes could not be interrupted.
+        disable_ki_protection(Fork.ret_from_fork)
 
     def scope_probe(self) -> scopes.ScopeProbe:
         return scopes.of_trio()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -360,3 +361,32 @@ async def test_a_completion_is_not_lost_with_its_waiter(kernels: Kernels) -> Non
             if not got:
                 with anyio.fail_after(1):
                     await k.wait(completion)
+
+
+CTRL_C = """
+import signal, trio
+from lkl_green import lkl_start_kernel
+from lkl_green.embed import running
+
+def compute():
+    signal.raise_signal(signal.SIGINT)
+    for _ in range(100_000):
+        pass
+    print("not interrupted")
+
+async def main():
+    async with running(lkl_start_kernel(loglevel=0)) as k:
+        await k.call(compute)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+try:
+    trio.run(main)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_ctrl_c_interrupts_a_thread_that_computes_under_trio() -> None:
+    pytest.importorskip("trio")
+    done = subprocess.run([sys.executable, "-c", CTRL_C], capture_output=True, text=True, timeout=30, check=False)
+    assert (done.stdout, done.stderr) == ("interrupted\n", "")
