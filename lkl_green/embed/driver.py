@@ -51,6 +51,13 @@ class Ending(Protocol):
         """The kernel will not do it any more."""
 
 
+class Killable(Protocol):
+    """A coroutine that can be ended in its own task while the kernel runs."""
+
+    def kill(self) -> None:
+        """Take its kernel thread down."""
+
+
 class Driver:
     """Runs the slices of one kernel in one event loop.
 
@@ -66,6 +73,7 @@ class Driver:
         checkpoint, is_here: the backend's: lets the loop run its other tasks once; whether the caller runs in it.
         outbox: what kernel threads have left for the loop.
         pending: calls and waits of the loop's tasks that the kernel works at.
+        coroutines: those of kernel threads, on their way; see `trampoline`.
         stepping: the coroutine of a kernel thread for which the slice runs that is under way; see `trampoline`.
         idle_sleep: the sleep of the driver's task.
         error: what ended the kernel.
@@ -84,6 +92,7 @@ class Driver:
         "backend",
         "budget",
         "checkpoint",
+        "coroutines",
         "detached",
         "error",
         "halt_timeout_s",
@@ -112,6 +121,7 @@ class Driver:
         self.budget = budget
         self.outbox: deque[Message] = deque()
         self.pending: dict[Ending, None] = {}
+        self.coroutines: dict[Killable, None] = {}
         self.stepping: object | None = None
         self.idle_sleep = IdleSleep(kernel.clock, backend.new_alarm())
         self.error: BaseException | None = None

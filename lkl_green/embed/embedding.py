@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from lkl_green.embed.slice_budget import SliceBudget
     from lkl_green.kernel.kernel import Kernel
 
+# Between two looks whether something has ended.
+_PAUSE_S = 0.001
+
 _IDLE, _DEADLOCK = RunReason.IDLE, RunReason.DEADLOCK
 
 
@@ -89,6 +92,16 @@ class Embedding:
         self._closing = True
         self.kernel.open_ended = self._open_ended
         self.driver.wake()
+
+    async def end_coroutines(self, timeout_s: float) -> None:
+        """Take down the `async def` threads while the kernel can still run them, each in its own task."""
+        driver = self.driver
+        for coroutine in list(driver.coroutines):
+            if not driver.has_ended():
+                coroutine.kill()
+        deadline = anyio.current_time() + timeout_s
+        while driver.coroutines and not driver.has_ended() and anyio.current_time() < deadline:
+            await anyio.sleep(_PAUSE_S)
 
     def halt(self, timeout_s: float) -> None:
         """Halt the kernel, if it has not, and let everything go that waits for it. Raises HaltTimeout."""

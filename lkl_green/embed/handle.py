@@ -39,6 +39,7 @@ class Embedded:
 
     def __init__(self, embedding: Embedding, monitor: SliceMonitor | None = None) -> None:
         self._ended = embedding.ended
+        self._end_coroutines = embedding.end_coroutines
         self._driver = embedding.driver
         self._calls = CallRunner(embedding.driver)
         self._monitor = monitor
@@ -136,6 +137,7 @@ class Embedded:
         driver = self._driver
         if not self.kernel.halted:
             driver.check("halt()")
+            await self._end_coroutines(driver.halt_timeout_s)
             self.kernel.power_off()
             driver.wake()
         await self._ended.wait()

@@ -118,8 +118,8 @@ class TrioBackend(Backend):
 
     def __init__(self) -> None:
         self._token = current_trio_token()
-        # From the frame that Ctrl-C meets, trio looks outwards for one that is marked. The frames of a kernel thread end
-        # at its first, and if none is marked Ctrl-C waits: a thread that computes could not be interrupted.
+        # From the frame that Ctrl-C meets, trio looks outwards for one that is marked. The frames of a kernel thread
+        # end at its first. If none is marked Ctrl-C waits: a thread that computes could not be interrupted.
         disable_ki_protection(Fork.ret_from_fork)
 
     def scope_probe(self) -> scopes.ScopeProbe:

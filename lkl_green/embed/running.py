@@ -106,6 +106,7 @@ def _check(kernel: Kernel) -> None:
 async def _end(embedding: Embedding, timeout_s: float) -> None:
     """Halt the kernel and wait for what it has left in the loop."""
     try:
+        await embedding.end_coroutines(timeout_s)
         embedding.halt(timeout_s)
     finally:
         with anyio.move_on_after(timeout_s):

@@ -13,8 +13,8 @@ notifier of the scheduler sends it to sleep once more until the await task makes
 *Killing.* TaskKilled, too, is raised in the coroutine in a step of the await task only: wherever else the thread runs,
 it waits for such a step first, with PF_KILL_BLOCKED. If the coroutine awaits something in the loop, the await task is
 cancelled instead, and the coroutine hears of it as it would without a kernel. Either way it cleans up in its own task,
-and the thread ends with it. When the kernel halts, the thread leaves at once. Then the await task, which is cancelled,
-steps the coroutine to its end by itself.
+and the thread ends with it. The block has that done before it halts the kernel. After a panic there is no kernel to do
+it: the thread leaves at once, and the await task, which is cancelled, steps the coroutine to its end by itself.
 """
 
 from __future__ import annotations
@@ -79,6 +79,7 @@ class Trampoline:
         sched = self._driver.kernel.sched
         sched.notifiers[self._task] = self._sched_in
         sched.post_switch = True
+        self._driver.coroutines[self] = None
         try:
             while True:
                 value, error = self._await_turn()
@@ -91,6 +92,7 @@ class Trampoline:
             return stop.value
         finally:
             del sched.notifiers[self._task]
+            self._driver.coroutines.pop(self, None)
             self.over = True
             self._driver.outbox.append(self)
 
@@ -136,6 +138,11 @@ class Trampoline:
         cancel()
 
     # -- in the loop
+
+    def kill(self) -> None:
+        """Take the thread down: the kernel is about to halt."""
+        self._driver.kernel.exits.take_down(self._task)
+        self._driver.wake()
 
     def in_loop(self) -> None:
         """The thread wants a step of the await task, or has ended."""

@@ -144,6 +144,32 @@ async def test_a_cancelled_thread_has_ended_too(kernels: Kernels) -> None:
                 await thread.join()
 
 
+@pytest.mark.parametrize("end", ["block", "error", "cancelled", "halt"])
+@pytest.mark.parametrize("how", ["__call__", "in_a_group", "after_kernel_sleep"])
+async def test_the_end_of_the_block_lets_coroutines_clean_up_in_their_tasks(
+    kernels: Kernels, how: str, end: str
+) -> None:
+    query = Query()
+    left: list[BaseException] = []
+    with anyio.CancelScope() as scope:
+        try:
+            async with kernels.running() as k:
+                k.spawn(query if how == "__call__" else getattr(query, how))
+                await anyio.sleep(0.02)
+                if end == "error":
+                    raise LookupError
+                if end == "cancelled":
+                    scope.cancel()
+                    await anyio.sleep(1)
+                if end == "halt":
+                    await k.halt()
+        except LookupError as error:
+            left.append(error)
+    assert query.log == ["begin", "end"]
+    assert bool(left) == (end == "error")
+    assert scope.cancelled_caught == (end == "cancelled")
+
+
 async def test_what_never_ends_is_named(kernels: Kernels) -> None:
     async def never() -> None:
         with anyio.CancelScope(shield=True):
