@@ -89,6 +89,8 @@ soak: .venv/stamp-test
 		-o faulthandler_timeout=0 tests/testing/policies/test_dpor.py
 	@LKL_GREEN_EXAMPLES=$(LKL_GREEN_CUTS) $(BIN)/python -m pytest -q -o faulthandler_timeout=0 \
 		tests/testing/policies/test_dpor_outcomes.py
+	@echo "== $(LKL_GREEN_EXAMPLES) random programs in each event loop"
+	@LKL_GREEN_EXAMPLES=$(LKL_GREEN_EXAMPLES) $(BIN)/python -m pytest -q -o faulthandler_timeout=0 tests/embed/test_storm.py
 	@echo "== asynchronous exceptions: three kinds at each line, at the first and the last time it is reached"
 	@LKL_GREEN_ASYNC_EXCEPTIONS=1 $(BIN)/python -m pytest -q -o faulthandler_timeout=0 tests/kernel/test_async_exceptions.py
 	@echo "== $(LKL_GREEN_CONNECTIONS) connections opened and closed, in each configuration"

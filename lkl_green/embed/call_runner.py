@@ -89,6 +89,9 @@ async def outlast(call: Call, wait: Callable[[], Awaitable[None]]) -> None:
     driver = call.driver
     came: BaseException | None = None
     deadline = anyio.current_time() + driver.halt_timeout_s
+    driver.dying[call] = None
+    if driver.has_ended():  # of the slice in which the thread was taken down
+        call.kernel_has_gone()
     while not call.done:
         try:
             with anyio.CancelScope(shield=True, deadline=deadline):
@@ -97,7 +100,7 @@ async def outlast(call: Call, wait: Callable[[], Awaitable[None]]) -> None:
             came = came or error
         if not call.done and anyio.current_time() >= deadline:
             driver.failed(CoroutineStuck([f"await_() of {call.task.comm}-{call.task.pid}"]))
-            call.kernel_has_gone()
+    del driver.dying[call]
     if came is not None:
         raise came
 

@@ -73,6 +73,7 @@ class Driver:
         checkpoint, is_here: the backend's: lets the loop run its other tasks once; whether the caller runs in it.
         outbox: what kernel threads have left for the loop.
         pending: calls and waits of the loop's tasks that the kernel works at.
+        dying: calls whose threads were taken down and are waited for.
         coroutines: those of kernel threads, on their way; see `trampoline`.
         stepping: the coroutine of a kernel thread for which the slice runs that is under way; see `trampoline`.
         idle_sleep: the sleep of the driver's task.
@@ -94,6 +95,7 @@ class Driver:
         "checkpoint",
         "coroutines",
         "detached",
+        "dying",
         "error",
         "halt_timeout_s",
         "idle_sleep",
@@ -121,6 +123,7 @@ class Driver:
         self.budget = budget
         self.outbox: deque[Message] = deque()
         self.pending: dict[Ending, None] = {}
+        self.dying: dict[Ending, None] = {}
         self.coroutines: dict[Killable, None] = {}
         self.stepping: object | None = None
         self.idle_sleep = IdleSleep(kernel.clock, backend.new_alarm())
@@ -228,6 +231,8 @@ class Driver:
         """The kernel, or the driver, cannot continue: end the block with `error`."""
         if self.error is None:
             self.error = error
+        for call in list(self.dying):  # whose cancelled callers wait, shielded, for threads that never run again
+            call.kernel_has_gone()
         self._fail()
         self.idle_sleep.wake()
 

@@ -56,9 +56,22 @@ class TrioWaiter(Waiter):
 
     def wake(self) -> None:
         self._woken = True
-        task, self._task = self._task, None
-        if task is not None:
-            reschedule(task)
+        task = self._task
+        if task is None:
+            return
+        if _runs(task):
+            # It is an await task in the step in which its coroutine began to wait here: trio has not heard of that yet.
+            current_trio_token().run_sync_soon(self.wake)
+            return
+        self._task = None
+        reschedule(task)
+
+
+def _runs(task: Task) -> bool:
+    try:
+        return current_task() is task
+    except RuntimeError:  # a callback of the loop: no task runs
+        return False
 
 
 class TrioAlarm(Alarm):

@@ -19,12 +19,13 @@ it: the thread leaves at once, and the await task, which is cancelled, steps the
 
 from __future__ import annotations
 
+from functools import partial
 from inspect import CORO_SUSPENDED, getcoroutinestate
 from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from lkl_green.errors import TaskUnwind
+from lkl_green.errors import AwaitCancelled, TaskUnwind
 from lkl_green.kernel.task import PF_KILL_BLOCKED, TASK_RUNNING, TASK_UNINTERRUPTIBLE
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class Trampoline:
 
     __slots__ = (
         "_cancelled",
+        "_closed",
         "_coroutine",
         "_driver",
         "_hopping",
@@ -66,6 +68,7 @@ class Trampoline:
         self._hopping = False
         self._waiter: Any = None
         self._cancelled: BaseException | None = None
+        self._closed = False
         self.over = False
         self.cancel: Callable[[], object]
 
@@ -98,6 +101,8 @@ class Trampoline:
 
     def _await_turn(self) -> tuple[Any, BaseException | None]:
         self._hop(lambda: self._turn is not None, in_loop=True)
+        if self._closed:
+            raise AwaitCancelled(f"the coroutine of {self._task.comm}-{self._task.pid} was cancelled before it began")
         turn, self._turn = self._turn, None
         assert turn is not None
         return turn
@@ -121,7 +126,7 @@ class Trampoline:
         blocked = task.flags & PF_KILL_BLOCKED
         task.flags |= PF_KILL_BLOCKED
         try:
-            while not (ready() and self._driver.stepping is self):
+            while not self._closed and not (ready() and self._driver.stepping is self):
                 if ready():
                     self._driver.outbox.append(self)  # wakes the await task
                 elif in_loop and task.killed:
@@ -168,18 +173,19 @@ class Trampoline:
                 value, error = (yield self._yielded), None
             except BaseException as raised:
                 if self.over:
-                    return (yield from _finish(self._coroutine, raised))
+                    return (yield from _finish(self._coroutine, partial(self._coroutine.throw, raised)))
                 value, error = None, raised
 
     def _to_the_end(self) -> Generator[Any, Any, Any]:
-        """The thread has left its coroutine, which awaits something, because the kernel halts: go on without it."""
-        error = self._cancelled
-        while error is None:
-            try:
-                yield from self._driver.backend.checkpoint().__await__()
-            except BaseException as raised:  # the await task is cancelled, as all are when the kernel halts
-                error = raised
-        return (yield from _finish(self._coroutine, error))
+        """The thread has left its coroutine, because the kernel halts: go on without it, where it is.
+
+        What it has yielded last, the loop still has to hear of; or the loop has answered, and the answer is in `_turn`.
+        """
+        if self._stepped:
+            return (yield from _finish(self._coroutine, lambda: self._yielded))
+        value, error = self._turn or (None, None)
+        step = partial(self._coroutine.send, value) if error is None else partial(self._coroutine.throw, error)
+        return (yield from _finish(self._coroutine, step))
 
     def _step(self, value: Any, error: BaseException | None) -> Generator[Any, Any, None]:
         driver, task = self._driver, self._task
@@ -208,8 +214,11 @@ class Trampoline:
                 await self._waiter.wait()
 
     def close(self) -> None:
-        """It was never begun."""
+        """It was never begun, and never will be."""
         self._coroutine.close()
+        if not self.over:
+            self._closed = True
+            self._driver.kernel.sched.wake_up_process(self._task)
 
     def send(self, _value: object) -> None:
         """Looks like a coroutine, for whoever closes those that are never awaited."""
@@ -220,10 +229,15 @@ def _nothing() -> None:
     """The await task has been cancelled already."""
 
 
-def _finish(coroutine: Coroutine[Any, Any, Any], error: BaseException) -> Generator[Any, Any, Any]:
-    """Step a coroutine without its thread, from `error` to its end."""
+def _finish(coroutine: Coroutine[Any, Any, Any], step: Callable[[], Any]) -> Generator[Any, Any, Any]:
+    """Step a coroutine without its thread to its end.
+
+    Args:
+        coroutine: it.
+        step: the first step; gives what the coroutine yields.
+    """
     try:
-        yielded = coroutine.throw(error)
+        yielded = step()
         while True:
             try:
                 value = yield yielded
